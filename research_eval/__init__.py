@@ -1,0 +1,1 @@
+"""research-eval: an experiment platform for mixture-of-experts research."""

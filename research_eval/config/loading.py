@@ -1,0 +1,251 @@
+"""The one door: every configuration, wherever it comes from, is validated here as JSON text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
+
+from research_eval.config.experiment import OPTIMIZERS, SCHEDULES, ExperimentConfig
+from research_eval.config.reading import apply_aliases, apply_overrides, move, read_json
+from research_eval.errors import ConfigError, Issue, ResearchEvalError, did_you_mean
+from research_eval.knobs import Params, check, plugin_kind_of
+from research_eval.registry import DATASETS_MAP, MAPS, MODELS_MAP
+from research_eval.spec import DatasetSpec, ModelSpec, RouterSpec
+
+SECTIONS = ("model_params", "dataset_params", "optimizer_params", "scheduler_params")
+"""The sections whose class depends on what the configuration names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A configuration that validated, with the components that it names.
+
+    Attributes:
+        config: The configuration; its `model_params` are of the model's own class, and so on.
+        base_dir: Folder that relative paths in it start from.
+    """
+
+    config: ExperimentConfig
+    model: ModelSpec
+    dataset: DatasetSpec
+    base_dir: Path
+
+    def find_router(self, name: str) -> RouterSpec:
+        """Return the router of a registered name or of a plug-in file."""
+        found: RouterSpec = MAPS["router"].find(name, self.base_dir)
+        return found
+
+    def with_fields(self, changes: Mapping[str, Any]) -> Experiment:
+        """Return this experiment with the fields at some dotted paths replaced, validated anew.
+
+        Raises:
+            ConfigError: If the result is not legal.
+        """
+        overrides = [f"{path}={json.dumps(value)}" for path, value in changes.items()]
+        text = self.config.model_dump_json(by_alias=True, exclude_unset=True)
+        return load_text(text, overrides=overrides, base_dir=self.base_dir)
+
+
+def load_file(path: Path, overrides: Iterable[str] = ()) -> Experiment:
+    """Read and validate a configuration file.
+
+    Args:
+        path: A JSON file.
+        overrides: `path=value` settings that replace what the file says.
+
+    Raises:
+        ConfigError: If it cannot be read, or with every mistake that is in it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no file {path}; `research-eval new config` writes one"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    return load_text(text, overrides=overrides, base_dir=path.resolve().parent, source=str(path))
+
+
+def validate(tree: Mapping[str, Any], *, base_dir: Path | None = None) -> Experiment:
+    """Validate a configuration that was made in Python.
+
+    Args:
+        tree: JSON values.
+        base_dir: Folder that relative paths start from; the working directory by default.
+
+    Raises:
+        ConfigError: With every mistake that is in it.
+    """
+    return load_text(json.dumps(tree), base_dir=base_dir or Path.cwd(), source="the configuration")
+
+
+def load_text(
+    text: str, *, overrides: Iterable[str] = (), base_dir: Path, source: str = "configuration"
+) -> Experiment:
+    """Validate the text of a configuration.
+
+    Args:
+        text: One JSON object.
+        overrides: `path=value` settings that replace what the text says.
+        base_dir: Folder that relative paths start from.
+        source: What to call it in messages.
+
+    Raises:
+        ConfigError: With every mistake that is in it.
+    """
+    tree, issues = read_json(text, source)
+    issues += apply_overrides(tree, overrides)
+    issues += move(tree, ExperimentConfig.moved)
+    components, found = _components(tree, base_dir)
+    issues += found
+    sections = _section_types(tree, components, issues)
+    for name, params in sections.items():
+        if isinstance(tree.get(name), dict):
+            issues += _inside(name, apply_aliases(tree[name], params.all_aliases()))
+    config, found = _build(tree, sections)
+    issues += found
+    for name, params in sections.items():
+        issues += _inside(name, _legal_together(params, tree.get(name, {}), found, name))
+        issues += _inside(name, _plugins_found(params, tree.get(name, {}), base_dir))
+    model, dataset = components.get("model_type"), components.get("dataset_name")
+    issues += _type_matches(tree, dataset)
+    if issues:
+        raise ConfigError(f"{source} is not legal", _sorted(issues))
+    assert config is not None and isinstance(model, ModelSpec) and isinstance(dataset, DatasetSpec)
+    return Experiment(config, model, dataset, base_dir)
+
+
+def _components(
+    tree: Mapping[str, Any], base_dir: Path
+) -> tuple[dict[str, ModelSpec | DatasetSpec], list[Issue]]:
+    found: dict[str, ModelSpec | DatasetSpec] = {}
+    issues = []
+    for field, registry in (("model_type", MODELS_MAP), ("dataset_name", DATASETS_MAP)):
+        name = tree.get(field)
+        if isinstance(name, str):
+            try:
+                found[field] = registry.find(name, base_dir)
+            except ConfigError as error:
+                issues.append(Issue(field, str(error)))
+    return found, issues
+
+
+def _section_types(
+    tree: Mapping[str, Any],
+    components: Mapping[str, ModelSpec | DatasetSpec],
+    issues: list[Issue],
+) -> dict[str, type[Params]]:
+    """Return the class of each section that can be known; name those that cannot in `issues`."""
+    types: dict[str, type[Params]] = {}
+    if "model_type" in components:
+        types["model_params"] = components["model_type"].params
+    if "dataset_name" in components:
+        types["dataset_params"] = components["dataset_name"].params
+    choices: tuple[tuple[str, Mapping[str, type[Params]], str], ...] = (
+        ("optimizer_params", OPTIMIZERS, "adamw"),
+        ("scheduler_params", SCHEDULES, "cosine_warmup"),
+    )
+    for section, known, default in choices:
+        given = tree.get(section)
+        name = given.get("name", default) if isinstance(given, dict) else default
+        if name in known:
+            types[section] = known[name]
+        else:
+            issues.append(
+                Issue(f"{section}.name", f"unknown '{name}'; {did_you_mean(str(name), known)}")
+            )
+    return types
+
+
+@cache
+def concrete_type(sections: tuple[tuple[str, type[Params]], ...]) -> type[ExperimentConfig]:
+    """Return `ExperimentConfig` with the given classes as the types of its sections."""
+    fields: dict[str, Any] = {
+        name: (params, Field(default_factory=params, description=f"{params.__doc__}"))
+        for name, params in sections
+    }
+    return create_model("ExperimentConfig", __base__=ExperimentConfig, **fields)
+
+
+def _build(
+    tree: dict[str, Any], sections: Mapping[str, type[Params]]
+) -> tuple[ExperimentConfig | None, list[Issue]]:
+    known = {k: v for k, v in tree.items() if k not in SECTIONS or k in sections}
+    made = concrete_type(tuple(sorted(sections.items())))
+    try:
+        return made.model_validate_json(json.dumps(known)), []
+    except ValidationError as error:
+        return None, [_issue_of(detail, made) for detail in error.errors()]
+
+
+def _issue_of(detail: ErrorDetails, root: type[Params]) -> Issue:
+    path = [
+        str(part)
+        for part in detail["loc"]
+        if not str(part).startswith(("literal[", "constrained-"))
+    ]
+    path = [part for part in path if part not in {"int", "float", "nullable"}]
+    given = json.dumps(detail["input"], default=str)
+    match detail["type"]:
+        case "extra_forbidden":
+            owner = root
+            for part in path[:-1]:
+                owner = owner.model_fields[part].annotation  # type: ignore[assignment]
+            known = [info.alias or name for name, info in owner.model_fields.items()]
+            message = f"unknown field; {did_you_mean(path[-1], known)}"
+        case "missing":
+            message = "is missing"
+        case _:
+            given = given if len(given) <= 60 else f"{given[:57]}..."
+            message = f"{detail['msg'][0].lower()}{detail['msg'][1:]}, got {given}"
+    return Issue(".".join(path), message)
+
+
+def _legal_together(
+    params: type[Params], section: object, found: Iterable[Issue], name: str
+) -> list[Issue]:
+    """Check constraints between the fields of a section that are legal one by one."""
+    if not isinstance(section, dict):
+        return []
+    wrong = {issue.path.removeprefix(f"{name}.") for issue in found}
+    related = {f for c in params.all_constraints() if wrong & set(c.fields) for f in c.fields}
+    issues = check(params, {k: v for k, v in section.items() if k not in wrong})
+    return [issue for issue in issues if issue.path not in related]
+
+
+def _plugins_found(params: type[Params], section: object, base_dir: Path) -> list[Issue]:
+    """Look up every component that the fields of a section name."""
+    issues = []
+    for name, info in params.model_fields.items():
+        kind = plugin_kind_of(info)
+        value = section.get(name) if isinstance(section, dict) else None
+        if kind is not None and isinstance(value, str):
+            try:
+                MAPS[kind].find(value, base_dir)
+            except ResearchEvalError as error:
+                issues.append(Issue(name, str(error)))
+    return issues
+
+
+def _type_matches(tree: Mapping[str, Any], dataset: object) -> list[Issue]:
+    given = tree.get("dataset_type")
+    if not isinstance(dataset, DatasetSpec) or given in (None, dataset.dataset_type):
+        return []
+    return [Issue("dataset_type", f"{dataset.name} is {dataset.dataset_type}, not {given}")]
+
+
+def _inside(section: str, issues: Iterable[Issue]) -> list[Issue]:
+    return [Issue(f"{section}.{issue.path}", issue.message) for issue in issues]
+
+
+def _sorted(issues: Iterable[Issue]) -> list[Issue]:
+    """Return the issues without repetition, the most general one of a path first."""
+    return sorted(dict.fromkeys(issues), key=lambda issue: issue.path)

@@ -1,0 +1,121 @@
+"""Everything a user can be told, as one tree.
+
+    ResearchEvalError
+    ├── ConfigError          exit 2   a configuration or a command that is not legal
+    │   └── PluginError      exit 2   a plug-in file or entry point that cannot be used
+    ├── DataError            exit 3   data that cannot be had or cannot be used
+    ├── StoreError           exit 4   a database that cannot be opened, read or written
+    ├── RunError             exit 5   a run that failed
+    │   └── DivergedError    exit 5   a run whose loss stopped being finite
+    ├── IncompleteError      exit 6   fewer results than were asked for
+    └── StoppedError         exit 130 or 143   a run that was interrupted and left a resume point
+
+A message says what was asked, what is true, and what to do. The command line prints it as one
+line and exits with the code above; a traceback always means a defect of this program.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class ResearchEvalError(Exception):
+    """Root of all errors that are shown to a user without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One mistake in a configuration.
+
+    Attributes:
+        path: Dotted path of the field, empty when it concerns the whole file.
+        message: What is wrong and, where it is known, what would be right.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigError(ResearchEvalError):
+    """A configuration or command that is not legal; carries all mistakes at once."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, issues: Iterable[Issue] = ()) -> None:
+        self.issues = tuple(issues)
+        super().__init__("; ".join([message, *map(str, self.issues)]) if self.issues else message)
+
+
+class PluginError(ConfigError):
+    """A plug-in file or entry point that cannot be used."""
+
+
+class DataError(ResearchEvalError):
+    """Data that cannot be had or cannot be used."""
+
+    exit_code = 3
+
+
+class StoreError(ResearchEvalError):
+    """A database that cannot be opened, read or written."""
+
+    exit_code = 4
+
+
+class RunError(ResearchEvalError):
+    """A run that failed."""
+
+    exit_code = 5
+
+
+class DivergedError(RunError):
+    """A run whose loss stopped being finite.
+
+    Args:
+        step: The optimizer step at which the loss was first not finite.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(f"the training loss was not finite at step {step}")
+
+
+class IncompleteError(ResearchEvalError):
+    """Fewer results than were asked for."""
+
+    exit_code = 6
+
+
+class StoppedError(ResearchEvalError):
+    """A run that was interrupted by a signal and left a resume point.
+
+    Args:
+        signal_number: The signal received (2 = SIGINT, 15 = SIGTERM, 1 = SIGHUP).
+        step: The last optimizer step that the resume point holds.
+    """
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        self.signal_number = signal_number
+        self.step = step
+        super().__init__(f"stopped at step {step}; the same command continues from there")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a sentence that points from a wrong name to the right ones.
+
+    Args:
+        name: What was asked for.
+        known: What there is.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}known: {', '.join(names)}"

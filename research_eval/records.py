@@ -1,0 +1,218 @@
+"""Frozen values that cross the boundary between a run and its store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+RunType = Literal["json", "optuna_trial", "track", "import"]
+Phase = Literal["search", "confirm"]
+ArtifactKind = Literal["checkpoint", "resume", "plugin", "log", "report", "predictions", "sample"]
+
+
+class RunStatus(StrEnum):
+    """What became of a run."""
+
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    """Ended by an error; the traceback is kept."""
+    PRUNED = "PRUNED"
+    """Ended by a study because it was not promising."""
+    DIVERGED = "DIVERGED"
+    """Its loss stopped being finite."""
+    COLLAPSED = "COLLAPSED"
+    """Ended by a rule about its experts."""
+    INTERRUPTED = "INTERRUPTED"
+    """Ended by a signal, with a resume point."""
+    LOST = "LOST"
+    """Its process disappeared: no heartbeat for 60 s."""
+
+
+_ENDED = frozenset(RunStatus) - {RunStatus.RUNNING}
+
+TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
+    RunStatus.RUNNING: _ENDED,
+    RunStatus.INTERRUPTED: frozenset({RunStatus.RUNNING}),
+    RunStatus.LOST: _ENDED - {RunStatus.LOST} | {RunStatus.RUNNING},
+    RunStatus.COMPLETED: frozenset(),
+    RunStatus.FAILED: frozenset(),
+    RunStatus.PRUNED: frozenset(),
+    RunStatus.DIVERGED: frozenset(),
+    RunStatus.COLLAPSED: frozenset(),
+}
+"""Which status may follow which. A LOST run that turns out to be alive goes on as it likes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """Everything that is known of a run when it starts.
+
+    Attributes:
+        experiment_id: Text id, unique in a store.
+        full_config_json: The resolved configuration: defaults filled in, "auto" decided.
+        config_schema_json: JSON Schema of that configuration, stored once per content.
+        config_hash: Identity of the configuration, over the fields that affect the result.
+        code_hash: Identity of the source that the run used.
+        data_hash: Identity of the data that the run saw.
+        hardware: Key of the machine; times are compared only within one key.
+        argv: The command, with secrets replaced.
+        parent: `experiment_id` of the run that this one belongs to.
+    """
+
+    experiment_id: str
+    run_type: RunType
+    experiment_name: str
+    full_config_json: str
+    env_details_json: str
+    project: str | None = None
+    model_type: str | None = None
+    dataset_name: str | None = None
+    dataset_type: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    seed: int | None = None
+    group: str | None = None
+    parent: str | None = None
+    phase: Phase | None = None
+    study: str | None = None
+    trial: int | None = None
+    config_schema_json: str | None = None
+    config_hash: str | None = None
+    code_hash: str | None = None
+    data_hash: str | None = None
+    git_commit: str | None = None
+    git_diff: str | None = None
+    argv: str | None = None
+    hardware: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSummary:
+    """One metric of one run, without its history.
+
+    Attributes:
+        value: The last value, NaN and infinities included.
+        step: Step of the last value.
+        minimum: Smallest finite value, None if there is none.
+        maximum: Largest finite value, None if there is none.
+        count: Number of points.
+        nonfinite: How many of them were NaN or infinite.
+    """
+
+    value: float
+    step: int
+    minimum: float | None
+    minimum_step: int | None
+    maximum: float | None
+    maximum_step: int | None
+    count: int
+    nonfinite: int
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that belongs to a run.
+
+    Attributes:
+        path: Relative to the folder of artifacts beside the store.
+    """
+
+    kind: ArtifactKind
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord(NewRun):
+    """A run as the store remembers it.
+
+    Attributes:
+        id: Integer key inside the store.
+        status: RUNNING is reported as LOST when the heartbeat is older than 60 s.
+        attempt: 1 for a run that was never resumed.
+        timestamp: When it was first started, UTC.
+        ended: When it reached its status, UTC; None while it runs.
+        error: Message, or traceback for FAILED.
+        contended: Whether other work shared the machine, so that its times say little.
+        flags: Warnings that stand beside its scores, by name.
+        metrics: Last value and extremes of every metric that was asked for.
+    """
+
+    id: int
+    status: RunStatus
+    attempt: int
+    timestamp: datetime
+    heartbeat: datetime | None = None
+    ended: datetime | None = None
+    error: str | None = None
+    contended: bool = False
+    flags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, MetricSummary] = field(default_factory=dict)
+
+    def value(self, name: str) -> float | None:
+        """Return the last value of a metric, or None if the run has no such metric."""
+        summary = self.metrics.get(name)
+        return None if summary is None else summary.value
+
+
+class Recorder(Protocol):
+    """Where a training loop reports to. The loop knows nothing else of a store."""
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        """Record metrics at an optimizer step; NaN and infinities are kept as they are."""
+
+    def log_array(
+        self, name: str, values: npt.NDArray[np.generic], *, layer: int, step: int
+    ) -> None:
+        """Record an array of expert statistics of one layer, for example the load per expert."""
+
+    def flag(self, name: str, reason: str) -> None:
+        """Attach a warning that must stand beside the run's scores."""
+
+    def artifact(self, kind: ArtifactKind, path: Path) -> None:
+        """Register a finished file inside the run's artifact folder."""
+
+
+@dataclass(slots=True)
+class ListRecorder:
+    """A `Recorder` that keeps everything in lists, for tests and for use without a store."""
+
+    points: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    arrays: list[tuple[int, int, str, Sequence[float]]] = field(default_factory=list)
+    flags: dict[str, str] = field(default_factory=dict)
+    artifacts: list[tuple[ArtifactKind, Path]] = field(default_factory=list)
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        """Append (step, values)."""
+        self.points.append((step, dict(values)))
+
+    def log_array(
+        self, name: str, values: npt.NDArray[np.generic], *, layer: int, step: int
+    ) -> None:
+        """Append (step, layer, name, values)."""
+        self.arrays.append((step, layer, name, values.tolist()))
+
+    def flag(self, name: str, reason: str) -> None:
+        """Keep the reason under the name."""
+        self.flags[name] = reason
+
+    def artifact(self, kind: ArtifactKind, path: Path) -> None:
+        """Append (kind, path)."""
+        self.artifacts.append((kind, path))
+
+    def series(self, name: str) -> list[tuple[int, float]]:
+        """Return (step, value) of one metric, in the order of recording."""
+        return [(step, values[name]) for step, values in self.points if name in values]

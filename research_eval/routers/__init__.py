@@ -1,0 +1,1 @@
+"""Ways to choose experts: one file each, ending in `SPEC`."""

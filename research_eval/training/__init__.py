@@ -1,0 +1,1 @@
+"""Training and evaluation: plain torch, reporting to a `Recorder`, knowing no store."""
