@@ -150,7 +150,7 @@ class TransformerParams(Params):
     positions: Literal["learned", "rope", "none"] = "learned"
     """How positions enter: learned embeddings, rotary attention, or not at all."""
 
-    max_positions: Annotated[int, Field(ge=1)] | None = None
+    max_positions: Annotated[int | None, Field(ge=1)] = None
     """Positions that the model can tell apart; null takes what the data set needs."""
 
     dropout: Annotated[float, Field(ge=0, lt=1), Uniform(0.0, 0.3, step=0.05)] = 0.0

@@ -29,7 +29,7 @@ class OptimizerParams(Params):
     weight_decay: Annotated[float, Field(ge=0), LogUniform(1e-4, 1e-1)] = 0.01
     """Decoupled weight decay; norms, biases and other vectors are never decayed."""
 
-    grad_clip_norm: Annotated[float, Field(gt=0), Uniform(0.5, 2.0, step=0.5)] | None = 1.0
+    grad_clip_norm: Annotated[float | None, Field(gt=0), Uniform(0.5, 2.0, step=0.5)] = 1.0
     """Gradients are scaled down to this global norm; null leaves them."""
 
 
@@ -105,7 +105,7 @@ SCHEDULES: dict[str, type[SchedulerParams]] = {
 class TrainingParams(Params):
     """How training, evaluation and selection are carried out."""
 
-    max_steps: Annotated[int, Field(ge=1)] | None = None
+    max_steps: Annotated[int | None, Field(ge=1)] = None
     """Number of optimizer steps; overrides `epochs`."""
 
     grad_accum_steps: Annotated[int, Field(ge=1)] = 1
@@ -117,23 +117,23 @@ class TrainingParams(Params):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), EXECUTION] = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, or mps."""
 
-    num_threads: Annotated[int, Field(ge=1), EXECUTION] | None = None
+    num_threads: Annotated[int | None, Field(ge=1), EXECUTION] = None
     """CPU threads of torch; null leaves torch's choice. The same number gives the same bits."""
 
     eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)] = "epoch"
     """When to look at the validation split: after each epoch, or every so many steps."""
 
-    max_eval_batches: Annotated[int, Field(ge=1)] | None = None
+    max_eval_batches: Annotated[int | None, Field(ge=1)] = None
     """Batches of a periodic evaluation; null takes all. The final one always takes all."""
 
-    monitor: Annotated[str, Field(pattern=r"^val_\w+:(min|max)$")] | None = None
+    monitor: Annotated[str | None, Field(pattern=r"^val_\w+:(min|max)$")] = None
     """Metric and direction that select weights; null is val_f1:max for classification and
     val_loss:min for language modelling."""
 
     select: Literal["best", "last"] = "best"
     """Which weights the run hands over: the best by `monitor`, or the last."""
 
-    early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
+    early_stopping_patience: Annotated[int | None, Field(ge=1)] = None
     """Evaluations without improvement of `monitor` after which training ends; null never ends."""
 
     keep_checkpoints: Annotated[Literal["none", "best", "last", "both"], EXECUTION] = "best"
@@ -155,13 +155,13 @@ class Origin(Params):
     parent: str | None = None
     """Experiment id, study or group that it was derived from."""
 
-    changed: dict[str, Any] = {}
+    changed: dict[str, Any] = Field(default_factory=dict)
     """Fields that differ from the parent, by dotted path, with their new values."""
 
-    prediction: dict[str, float] = {}
+    prediction: dict[str, float] = Field(default_factory=dict)
     """Metrics that were predicted for it."""
 
-    repairs: list[str] = []
+    repairs: list[str] = Field(default_factory=list)
     """Values that were changed to make it legal, as path=value."""
 
     reason: str = ""
@@ -184,7 +184,7 @@ class ExperimentConfig(Params):
     project: Annotated[Name, EXECUTION] = "default"
     """Experiments that belong together."""
 
-    tags: Annotated[list[Name], EXECUTION] = []
+    tags: Annotated[list[Name], EXECUTION] = Field(default_factory=list)
     """Words to find it by."""
 
     model_type: Annotated[str, Pluggable("model")]
@@ -220,7 +220,7 @@ class ExperimentConfig(Params):
     training_params: TrainingParams = Field(default_factory=TrainingParams)
     """How training is carried out."""
 
-    origin: Annotated[Origin, EXECUTION] | None = None
+    origin: Annotated[Origin | None, EXECUTION] = None
     """Where this configuration came from."""
 
     moved: ClassVar[dict[str, str]] = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
@@ -119,8 +119,12 @@ def load_text(
     issues += _type_matches(tree, dataset)
     if issues:
         raise ConfigError(f"{source} is not legal", _sorted(issues))
-    assert config is not None and isinstance(model, ModelSpec) and isinstance(dataset, DatasetSpec)
-    return Experiment(config, model, dataset, base_dir)
+    return Experiment(
+        cast("ExperimentConfig", config),
+        cast("ModelSpec", model),
+        cast("DatasetSpec", dataset),
+        base_dir,
+    )
 
 
 def _components(
