@@ -1,0 +1,176 @@
+"""The frame that all models share: embedding, positions, head and loss around a body.
+
+A comparison of two architectures compares their bodies only, because everything else is here.
+
+B batch, L length, T = real tokens of a batch, D width, C classes, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from research_eval.errors import ConfigError, Issue
+from research_eval.models._blocks import INIT_STD, projection
+from research_eval.spec import (
+    AuxLoss,
+    BodyContext,
+    BodyInput,
+    BodyOutput,
+    ModelSpec,
+    RoutingRecord,
+    Task,
+    TransformerParams,
+)
+from research_eval.vocabulary_loss import vocabulary_loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkOutput:
+    """What a forward pass returns.
+
+    Attributes:
+        loss: Mean task loss over the targets, fp32 scalar, in nats; no auxiliary terms. Zero if
+            there is no target.
+        num_targets: Number of targets, int64 scalar on the network's device.
+        aux_losses: Auxiliary terms of the body by name.
+        routing: One record per routed layer.
+        logits_BC: Scores of the classes, fp32; None for language modelling.
+    """
+
+    loss: Tensor
+    num_targets: Tensor
+    aux_losses: Mapping[str, AuxLoss] = field(default_factory=dict)
+    routing: tuple[RoutingRecord, ...] = ()
+    logits_BC: Tensor | None = None
+
+
+class Network(nn.Module):
+    """A body between embedding and head.
+
+    Weights are drawn from torch's global generator: seed it before building.
+
+    Args:
+        spec: The model.
+        params: Of the class `spec.params`.
+        context: What the body is told.
+        task: Decides the head: mean over real positions and a linear layer for classification,
+            the vocabulary for language modelling.
+        num_classes: Classes to tell apart; not used for language modelling.
+
+    Raises:
+        ConfigError: If the data set is longer than the model has positions.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        params: TransformerParams,
+        context: BodyContext,
+        *,
+        task: Task,
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.spec, self.params, self.context, self.task = spec, params, context, task
+        self.num_positions = _num_positions(params, context)
+        width = params.embed_dim
+        self.embedding = nn.Embedding(context.vocab_size, width)
+        nn.init.normal_(self.embedding.weight, std=INIT_STD)
+        if params.positions == "learned":
+            self.positions = nn.Embedding(self.num_positions, width)
+            nn.init.normal_(self.positions.weight, std=INIT_STD)
+        self.dropout = nn.Dropout(params.dropout)
+        self.body = spec.build(params, context)
+        self.norm = nn.LayerNorm(width)
+        if task == "classification":
+            self.head = nn.Linear(width, num_classes)
+            nn.init.normal_(self.head.weight, std=INIT_STD)
+            nn.init.zeros_(self.head.bias)
+        else:
+            self.head = projection(width, context.vocab_size)
+            if params.tie_embeddings:
+                self.head.weight = self.embedding.weight
+
+    def forward(self, ids_BL: Tensor, mask_BL: Tensor | None, labels: Tensor) -> NetworkOutput:
+        """Return the loss and what the body reports.
+
+        Args:
+            ids_BL: Token ids, int64.
+            mask_BL: True at real tokens; None if there is no padding.
+            labels: [B] classes, or [B, L] next tokens with `IGNORED_LABEL` where there is
+                nothing to predict.
+        """
+        found = self._run_body(ids_BL, mask_BL)
+        hidden_BLD = self.norm(found.hidden_BLD)
+        logits_BC = None
+        if self.task == "classification":
+            logits_BC = self._classify(hidden_BLD, mask_BL)
+            loss = F.cross_entropy(logits_BC, labels)
+            num_targets = torch.full((), len(labels), dtype=torch.int64, device=labels.device)
+        else:
+            hidden_TD, targets_T = hidden_BLD.flatten(0, 1), labels.flatten()
+            if mask_BL is not None:
+                hidden_TD, targets_T = hidden_TD[mask_BL.flatten()], targets_T[mask_BL.flatten()]
+            loss, num_targets = vocabulary_loss(hidden_TD, self.head.weight, targets_T)
+        return NetworkOutput(
+            loss=loss,
+            num_targets=num_targets,
+            aux_losses=found.aux_losses,
+            routing=found.routing,
+            logits_BC=logits_BC,
+        )
+
+    def logits(self, ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
+        """Return fp32 scores: [B, C] of the classes, or [B, L, V] of the next token."""
+        hidden_BLD = self.norm(self._run_body(ids_BL, mask_BL).hidden_BLD)
+        if self.task == "classification":
+            return self._classify(hidden_BLD, mask_BL)
+        logits_BLV: Tensor = self.head(hidden_BLD)
+        return logits_BLV.float()
+
+    def _run_body(self, ids_BL: Tensor, mask_BL: Tensor | None) -> BodyOutput:
+        length = ids_BL.shape[1]
+        hidden_BLD = self.embedding(ids_BL)
+        if self.params.positions == "learned":
+            if length > self.num_positions:
+                raise ValueError(
+                    f"{length} tokens, but the model has {self.num_positions} positions"
+                )
+            hidden_BLD = hidden_BLD + self.positions.weight[:length]
+        found: BodyOutput = self.body(BodyInput(self.dropout(hidden_BLD), ids_BL, mask_BL))
+        return found
+
+    def _classify(self, hidden_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
+        """Return fp32 class scores of the mean over real positions; of zeros if there are none."""
+        if mask_BL is None:
+            pooled_BD = hidden_BLD.float().mean(dim=1)
+        else:
+            mask_BL1 = mask_BL.unsqueeze(-1)
+            total_BD = (hidden_BLD.float() * mask_BL1).sum(dim=1)
+            pooled_BD = total_BD / mask_BL1.sum(dim=1).clamp(min=1)
+        with torch.autocast(hidden_BLD.device.type, enabled=False):
+            logits_BC: Tensor = self.head(pooled_BD)
+        return logits_BC
+
+
+def _num_positions(params: TransformerParams, context: BodyContext) -> int:
+    if params.max_positions is None:
+        return context.max_length
+    if params.max_positions < context.max_length:
+        raise ConfigError(
+            "the data set is longer than the model",
+            [
+                Issue(
+                    "model_params.max_positions",
+                    f"{params.max_positions} positions, but dataset_params make sequences of "
+                    f"{context.max_length} tokens; raise max_positions to {context.max_length}, "
+                    "leave it out, or shorten the sequences in dataset_params",
+                )
+            ],
+        )
+    return params.max_positions
