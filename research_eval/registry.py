@@ -121,6 +121,15 @@ class SpecMap(Mapping[str, Spec], Generic[Spec]):
             raise ConfigError(f"unknown {self.kind} '{name}'; {did_you_mean(name, self)}")
         return self[name]
 
+    def source_file(self, name: str, base_dir: Path) -> Path:
+        """Return the file that a component found by `find` is written in."""
+        reference = plugin_reference(name, base_dir)
+        if reference is not None:
+            return reference.file
+        source = self._sources[name]
+        module = source.module if isinstance(source, EntryPoint) else f"{self.package}.{source}"
+        return Path(str(importlib.import_module(module).__file__))
+
 
 @dataclass(frozen=True, slots=True)
 class PluginReference:

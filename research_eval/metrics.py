@@ -1,0 +1,181 @@
+"""The dictionary of metrics, and how scores are computed from counts.
+
+A name has one meaning and one direction everywhere: in the store, in tables, on axes. `final_*`
+describes the weights that a run hands over, always on the full split; the same quantity during
+training is recorded under its history name.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from research_eval.spec import Task
+
+Direction = Literal["max", "min"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One entry of the dictionary.
+
+    Attributes:
+        name: Name of the value that summarises a run.
+        history: Name of the points during training, None if there is only the summary.
+        direction: Which way is better, None where neither is.
+        unit: Of the value; empty for a share or a count.
+        task: The task that has it, None for both.
+    """
+
+    name: str
+    history: str | None
+    direction: Direction | None
+    unit: str
+    task: Task | None
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    name: str
+    direction: Direction
+    unit: str
+    task: Task | None
+    meaning: str
+
+
+_SCORES = (
+    _Score("loss", "min", "nats", None, "mean cross-entropy per target, without auxiliary terms"),
+    _Score("f1", "max", "", "classification", "F1, averaged over the declared labels (macro)"),
+    _Score("acc", "max", "", "classification", "share of rows whose label is predicted"),
+    _Score("perplexity", "min", "", "language_modeling", "exp(loss): per token of its tokenizer"),
+    _Score(
+        "bits_per_byte",
+        "min",
+        "bits",
+        "language_modeling",
+        "loss per byte of text: comparable between tokenizers",
+    ),
+)
+
+_WEIGHTS = "of the weights that the run hands over"
+
+
+def _score_metrics() -> list[Metric]:
+    made = []
+    for score in _SCORES:
+        rest = (score.direction, score.unit, score.task)
+        history = f"val_{score.name}"
+        made += [
+            Metric(f"final_val_{score.name}", history, *rest, f"{score.meaning}; {_WEIGHTS}"),
+            Metric(f"final_test_{score.name}", None, *rest, f"{score.meaning}; {_WEIGHTS}; once"),
+            Metric(f"last_val_{score.name}", history, *rest, f"{score.meaning}; of the last step"),
+        ]
+    return made
+
+
+METRICS: tuple[Metric, ...] = (
+    *_score_metrics(),
+    Metric(
+        "best_val_f1_across_epochs", "val_f1", "max", "", "classification", "highest val_f1 seen"
+    ),
+    Metric("best_val_loss_across_epochs", "val_loss", "min", "nats", None, "lowest val_loss seen"),
+    Metric("best_step", None, None, "steps", None, "step of the weights that monitor selects"),
+    Metric(
+        "val_loss_floor", None, None, "nats", None, "loss that the true process of the data reaches"
+    ),
+    Metric("param_count", None, "min", "parameters", None, "parameters of the model"),
+    Metric(
+        "active_param_count", None, "min", "parameters", None, "parameters that one token passes"
+    ),
+    Metric("flops_per_token", None, "min", "FLOPs", None, "forward operations per token, counted"),
+    Metric(
+        "train_loss", "train_loss", "min", "nats", None, "task loss, averaged over log_every steps"
+    ),
+    Metric("learning_rate", "learning_rate", None, "", None, "rate of the schedule"),
+    Metric("grad_norm", "grad_norm", None, "", None, "global gradient norm before clipping"),
+    Metric("tokens_seen", "tokens_seen", None, "tokens", None, "real tokens trained on so far"),
+    Metric("train_flops", "train_flops", None, "FLOPs", None, "3 x flops_per_token x tokens_seen"),
+    Metric(
+        "train_tokens_per_second",
+        "train_tokens_per_second",
+        "max",
+        "tokens/s",
+        None,
+        "real tokens per second of training steps; padding and evaluation not counted",
+    ),
+    Metric("total_training_time_seconds", None, "min", "s", None, "wall time, evaluation included"),
+    Metric("inference_latency_ms_batch", None, "min", "ms", None, "mean forward time of a batch"),
+    Metric("inference_latency_ms_batch_p50", None, "min", "ms", None, "median of the same"),
+    Metric(
+        "inference_latency_ms_batch_p95", None, "min", "ms", None, "95th percentile of the same"
+    ),
+    Metric("peak_memory_mb", None, "min", "MiB", None, "highest memory of process or GPU"),
+    Metric(
+        "train_aux_{term}", "train_aux_{term}", None, "", None, "auxiliary term before its weight"
+    ),
+    Metric(
+        "val_load_entropy_layer{layer}",
+        "val_load_entropy_layer{layer}",
+        None,
+        "",
+        None,
+        "entropy of expert load / ln(experts): 1 is even, 0 is collapse onto one expert",
+    ),
+    Metric(
+        "val_router_entropy_layer{layer}",
+        "val_router_entropy_layer{layer}",
+        None,
+        "",
+        None,
+        "mean entropy of a token's routing distribution / ln(experts)",
+    ),
+)
+"""Every metric that a run records; braces stand for a layer or the name of a term."""
+
+
+def default_monitor(task: Task) -> str:
+    """Return the metric and direction that select weights if a configuration names none."""
+    return "val_f1:max" if task == "classification" else "val_loss:min"
+
+
+def history_names(task: Task) -> list[str]:
+    """Return the names of the validation scores that a run of this task records."""
+    return [f"val_{score.name}" for score in _SCORES if score.task in (None, task)]
+
+
+def classification_scores(confusion_CC: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Return accuracy and macro F1 of a confusion matrix.
+
+    Args:
+        confusion_CC: Counts, rows are true classes and columns are predictions. A declared
+            class that neither occurs nor is predicted scores 0, as in scikit-learn.
+
+    Returns:
+        `acc` and `f1`, both in 0..1, NaN if there are no rows.
+    """
+    hits_C = np.diag(confusion_CC).astype(float)
+    total = confusion_CC.sum()
+    if total == 0:
+        return {"acc": math.nan, "f1": math.nan}
+    claimed_and_true_C = confusion_CC.sum(axis=0) + confusion_CC.sum(axis=1)
+    f1_C = 2 * hits_C / np.maximum(claimed_and_true_C, 1)
+    return {"acc": float(hits_C.sum() / total), "f1": float(f1_C.mean())}
+
+
+def language_scores(loss: float, *, num_targets: int, num_bytes: int | None) -> dict[str, float]:
+    """Return perplexity and, if the size of the text is known, bits per byte.
+
+    Args:
+        loss: Mean cross-entropy in nats per target.
+        num_targets: Number of targets that it was averaged over.
+        num_bytes: UTF-8 bytes of the text that the targets cover.
+    """
+    scores = {"perplexity": math.exp(loss) if loss < 700 else math.inf}
+    if num_bytes:
+        scores["bits_per_byte"] = loss * num_targets / math.log(2) / num_bytes
+    return scores

@@ -1,0 +1,220 @@
+"""Where a number came from: source, environment, machine, and what else ran beside it."""
+
+from __future__ import annotations
+
+import ast
+import getpass
+import hashlib
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import torch
+
+if sys.platform != "win32":
+    import resource
+
+PACKAGES = ("research-eval", "torch", "transformers", "datasets", "numpy", "safetensors")
+DIFF_LIMIT_BYTES = 64 * 1024
+
+_SECRET_NAME = re.compile(r"(token|passw(or)?d|secret|api[_-]?key|credential)", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):([^@/\s]+)@")
+REDACTED = "***"
+
+
+def redact(arguments: Sequence[str]) -> list[str]:
+    """Return command-line arguments with the values of secrets replaced.
+
+    A value counts as a secret behind an option or a key whose name says so (`--token x`,
+    `api_key=x`) and as the password inside a URL.
+    """
+    shown: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        name, separator, _value = argument.partition("=")
+        if hide_next:
+            shown.append(REDACTED)
+        elif separator and _SECRET_NAME.search(name):
+            shown.append(f"{name}={REDACTED}")
+        else:
+            shown.append(_URL_PASSWORD.sub(rf"\1:{REDACTED}@", argument))
+        hide_next = argument.startswith("-") and not separator and bool(_SECRET_NAME.search(name))
+    return shown
+
+
+def git_state(folder: Path) -> tuple[str | None, str | None]:
+    """Return the commit and the uncommitted diff (at most 64 KiB) of the checkout around `folder`.
+
+    Both are None outside a checkout or without git; the diff is None if there is none.
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None, None
+    diff = _git(folder, "diff", "HEAD", "--no-ext-diff", "--no-color") or ""
+    encoded = diff.encode()
+    if len(encoded) > DIFF_LIMIT_BYTES:
+        kept = encoded[:DIFF_LIMIT_BYTES].decode(errors="ignore")
+        diff = f"{kept}\n[cut: {len(encoded)} bytes in all]"
+    return commit.strip(), diff or None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def hardware_key(device: torch.device) -> str:
+    """Return a name of the machine for comparing times: device, its model, and CPU threads."""
+    if device.type == "cuda":
+        return f"cuda:{torch.cuda.get_device_name(device)}"
+    return f"{device.type}:{_cpu_model()}:{torch.get_num_threads()} threads"
+
+
+@cache
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def environment(device: torch.device) -> dict[str, object]:
+    """Return what a reader must know about the machine and the packages, as JSON values."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": str(device),
+        "hardware": hardware_key(device),
+        "threads": torch.get_num_threads(),
+        "user": _user(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user in a container
+        return None
+
+
+def host() -> str:
+    """Return the name of this machine."""
+    return socket.gethostname()
+
+
+def command() -> str:
+    """Return the command that started this process, as JSON, without secrets."""
+    return json.dumps(redact(sys.argv))
+
+
+def code_hash(files: Iterable[Path]) -> str:
+    """Return the identity of source files and of everything in this package that they import.
+
+    Args:
+        files: The modules that a run starts from: model, data set, router, training.
+
+    Returns:
+        sha256 over the contents, independent of where the files lie.
+    """
+    contents = sorted(hashlib.sha256(f.read_bytes()).hexdigest() for f in _closure(files))
+    return hashlib.sha256("\n".join(contents).encode()).hexdigest()
+
+
+def _closure(files: Iterable[Path]) -> set[Path]:
+    found: set[Path] = set()
+    waiting = [file.resolve() for file in files]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += _imports(file)
+    return found
+
+
+@cache
+def _imports(file: Path) -> tuple[Path, ...]:
+    """Return the files of this package that a file imports, wherever in it the import stands."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    package = __name__.partition(".")[0]
+    ours = (_file_of(name) for name in sorted(names) if name.split(".")[0] == package)
+    return tuple(path for path in ours if path is not None)
+
+
+def _file_of(module: str) -> Path | None:
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # the last part is a name inside a module
+        return None
+    return None if spec is None or spec.origin is None else Path(spec.origin)
+
+
+class ContentionMeter:
+    """Tells whether other work used the machine while a run was timed.
+
+    Other processes' share of the CPU time since construction is compared with a quarter core.
+    """
+
+    LIMIT_CORES = 0.25
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._others = self._other_seconds()
+
+    @staticmethod
+    def _other_seconds() -> float:
+        machine = psutil.cpu_times()
+        busy = sum(machine) - machine.idle - getattr(machine, "iowait", 0.0)
+        own = os.times()
+        return float(busy - own.user - own.system - own.children_user - own.children_system)
+
+    def contended(self) -> bool:
+        """Return whether others used more than a quarter core on average."""
+        elapsed = max(time.monotonic() - self._started, 1e-3)
+        return (self._other_seconds() - self._others) / elapsed > self.LIMIT_CORES
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the highest memory use so far in MiB: of the GPU if there is one, else the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset / 2**20)
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes / 2**20

@@ -1,0 +1,84 @@
+"""From a split to batches on the device.
+
+B batch, L length, N rows of the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from research_eval.spec import IGNORED_LABEL, Split, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a network reads in one step.
+
+    Attributes:
+        ids_BL: Token ids, int64, cut to the longest row of the batch.
+        mask_BL: True at real tokens; None if no row is padded.
+        labels: [B] classes, or [B, L] next tokens with `IGNORED_LABEL` where there is none.
+        num_tokens: Real tokens that the model reads.
+    """
+
+    ids_BL: Tensor
+    mask_BL: Tensor | None
+    labels: Tensor
+    num_tokens: int
+
+
+class Batches:
+    """A split held on the device, from which any rows can be taken without waiting for it.
+
+    Args:
+        split: The rows.
+        task: Decides what the labels are.
+        device: Where the tensors go.
+    """
+
+    def __init__(self, split: Split, task: Task, device: torch.device) -> None:
+        self.split = split
+        self.task = task
+        self.device = device
+        self._ids_NL = split.ids_NL.to(device)
+        self._labels_N = None if split.labels_N is None else split.labels_N.to(device)
+        # A language model reads all but the last token of a row and predicts all but the first.
+        shift = 1 if task == "language_modeling" else 0
+        self._read_N = split.lengths_N.long() - shift
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def take(self, rows_B: Tensor) -> Batch:
+        """Return the batch of some rows.
+
+        Args:
+            rows_B: Row numbers, int64, on the CPU.
+        """
+        read_B = self._read_N[rows_B]
+        longest = max(int(read_B.max()), 1)
+        padded = int(read_B.min()) < longest
+        rows_B = rows_B.to(self.device, non_blocking=True)
+        mask_BL = None
+        if padded:
+            positions_L = torch.arange(longest, device=self.device)
+            mask_BL = positions_L < read_B.to(self.device, non_blocking=True)[:, None]
+        ids_BL = self._ids_NL[rows_B, :longest].long()
+        labels = self._labels(rows_B, longest, mask_BL)
+        return Batch(ids_BL, mask_BL, labels, int(read_B.sum()))
+
+    def _labels(self, rows_B: Tensor, longest: int, mask_BL: Tensor | None) -> Tensor:
+        if self._labels_N is not None and self.task == "classification":
+            return self._labels_N[rows_B]
+        targets_BL = self._ids_NL[rows_B, 1 : longest + 1].long()
+        return targets_BL if mask_BL is None else targets_BL.masked_fill(~mask_BL, IGNORED_LABEL)
+
+    def in_order(self, batch_size: int, max_batches: int | None = None) -> Iterator[Batch]:
+        """Yield the rows from first to last, in batches."""
+        starts = range(0, len(self), batch_size)[:max_batches]
+        for start in starts:
+            yield self.take(torch.arange(start, min(start + batch_size, len(self))))

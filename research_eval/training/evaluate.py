@@ -1,0 +1,163 @@
+"""A network on a split: scores, expert load and latency.
+
+B batch, L length, C classes, E experts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from research_eval.diagnostics import load_counts, normalised_entropy, router_entropy_sum
+from research_eval.metrics import classification_scores, language_scores
+from research_eval.network import Network
+from research_eval.spec import RoutingRecord
+from research_eval.training.batches import Batches
+from research_eval.training.device import synchronizer
+
+Autocast = Callable[[], AbstractContextManager[object]]
+
+LATENCY_BATCHES = 30
+"""Batches that are timed; the first three are warm-up and not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one pass over a split measured.
+
+    Attributes:
+        scores: Loss and the scores of the task, without a prefix.
+        routing: `load_entropy_layer0` and the like.
+        load_share: Share of the routed tokens per expert, by layer.
+    """
+
+    scores: Mapping[str, float]
+    routing: Mapping[str, float] = field(default_factory=dict)
+    load_share: Mapping[int, np.ndarray[tuple[int], np.dtype[np.float64]]] = field(
+        default_factory=dict
+    )
+
+    def named(self, prefix: str) -> dict[str, float]:
+        """Return the scores under `prefix`, for example final_val."""
+        return {f"{prefix}_{name}": value for name, value in self.scores.items()}
+
+
+class _LayerTotals:
+    """Running sums of one layer's routing, kept on the device."""
+
+    def __init__(self, record: RoutingRecord) -> None:
+        device = record.chosen_TK.device
+        self.load_E = torch.zeros(record.num_experts, dtype=torch.int64, device=device)
+        self.entropy = torch.zeros((), device=device)
+        self.tokens = 0
+
+    def add(self, record: RoutingRecord) -> None:
+        self.load_E += load_counts(record)
+        self.entropy += router_entropy_sum(record)
+        self.tokens += record.chosen_TK.shape[0]
+
+
+@torch.no_grad()
+def evaluate(
+    network: Network,
+    batches: Batches,
+    *,
+    batch_size: int,
+    autocast: Autocast,
+    max_batches: int | None = None,
+) -> Evaluation:
+    """Measure a network on a split, from its first row to its last.
+
+    Args:
+        network: Put into evaluation mode, and back afterwards.
+        batches: The split.
+        batch_size: Rows per batch; it does not change the result beyond rounding.
+        autocast: Makes the context of a forward pass.
+        max_batches: Look at no more than so many batches.
+    """
+    was_training = network.training
+    network.eval()
+    loss_sum = torch.zeros((), device=batches.device)
+    targets = torch.zeros((), dtype=torch.int64, device=batches.device)
+    confusion: Tensor | None = None
+    layers: dict[int, _LayerTotals] = {}
+    for batch in batches.in_order(batch_size, max_batches):
+        with autocast():
+            output = network(batch.ids_BL, batch.mask_BL, batch.labels)
+        loss_sum += torch.where(output.num_targets > 0, output.loss, 0.0) * output.num_targets
+        targets += output.num_targets
+        if output.logits_BC is not None:
+            counts = _confusion(output.logits_BC, batch.labels)
+            confusion = counts if confusion is None else confusion + counts
+        for record in output.routing:
+            layers.setdefault(record.layer, _LayerTotals(record)).add(record)
+    network.train(was_training)
+    complete = max_batches is None or max_batches * batch_size >= len(batches)
+    num_targets = int(targets)
+    loss = float(loss_sum) / num_targets if num_targets else float("nan")
+    if confusion is not None:
+        scores = classification_scores(confusion.cpu().numpy())
+    else:
+        num_bytes = batches.split.num_bytes if complete else None
+        scores = language_scores(loss, num_targets=num_targets, num_bytes=num_bytes)
+    return Evaluation({"loss": loss, **scores}, *_routing_scores(layers))
+
+
+def _confusion(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    num_classes = logits_BC.shape[1]
+    cells = labels_B * num_classes + logits_BC.argmax(1)
+    return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def _routing_scores(
+    layers: Mapping[int, _LayerTotals],
+) -> tuple[dict[str, float], dict[int, np.ndarray[tuple[int], np.dtype[np.float64]]]]:
+    scores: dict[str, float] = {}
+    shares = {}
+    for layer, totals in layers.items():
+        load_E = totals.load_E.cpu().double()
+        scores[f"load_entropy_layer{layer}"] = normalised_entropy(load_E)
+        if len(load_E) > 1:
+            mean_entropy = float(totals.entropy) / max(totals.tokens, 1)
+            scores[f"router_entropy_layer{layer}"] = mean_entropy / float(np.log(len(load_E)))
+        shares[layer] = (load_E / load_E.sum().clamp(min=1)).numpy()
+    return scores, shares
+
+
+@torch.no_grad()
+def measure_latency(
+    network: Network, batches: Batches, *, batch_size: int, autocast: Autocast
+) -> dict[str, float]:
+    """Time forward passes over batches of a split, in milliseconds per batch.
+
+    Only batches of full size are timed (the first ones again if there are few); three warm-up
+    passes come first, and the device is waited for around each pass.
+    """
+    was_training = network.training
+    network.eval()
+    wait = synchronizer(batches.device)
+    size = min(batch_size, len(batches))
+    full_batches = max(1, len(batches) // size)
+    times_ms = []
+    for index in range(LATENCY_BATCHES):
+        start_row = (index % full_batches) * size
+        batch = batches.take(torch.arange(start_row, start_row + size))
+        wait()
+        started = time.perf_counter()
+        with autocast():
+            network(batch.ids_BL, batch.mask_BL, batch.labels)
+        wait()
+        times_ms.append(1e3 * (time.perf_counter() - started))
+    network.train(was_training)
+    counted = np.array(times_ms[3:])
+    return {
+        "inference_latency_ms_batch": float(counted.mean()),
+        "inference_latency_ms_batch_p50": float(np.percentile(counted, 50)),
+        "inference_latency_ms_batch_p95": float(np.percentile(counted, 95)),
+    }
