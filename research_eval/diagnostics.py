@@ -21,7 +21,8 @@ def load_counts(record: RoutingRecord) -> Tensor:
 
 def router_entropy_sum(record: RoutingRecord) -> Tensor:
     """Return the entropy of each token's routing distribution in nats, summed over tokens."""
-    return torch.special.entr(record.probs_TE.float()).sum()
+    entropy_TE: Tensor = torch.special.entr(record.probs_TE.float())
+    return entropy_TE.sum()
 
 
 def normalised_entropy(load_E: Tensor) -> float:

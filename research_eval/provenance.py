@@ -28,7 +28,9 @@ if sys.platform != "win32":
 PACKAGES = ("research-eval", "torch", "transformers", "datasets", "numpy", "safetensors")
 DIFF_LIMIT_BYTES = 64 * 1024
 
-_SECRET_NAME = re.compile(r"(token|passw(or)?d|secret|api[_-]?key|credential)", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(^|[^a-z])(token|passw(or)?d|secret|api[_-]?key|credentials?)($|[^a-z])", re.IGNORECASE
+)
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):([^@/\s]+)@")
 REDACTED = "***"
 

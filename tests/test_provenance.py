@@ -1,0 +1,98 @@
+"""What a record says about where it came from."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from research_eval import provenance
+from research_eval.models import dense, moe
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (["run", "--token", "abc", "x.json"], ["run", "--token", "***", "x.json"]),
+        (["--db-password=abc"], ["--db-password=***"]),
+        (["api_key=abc", "lr=1"], ["api_key=***", "lr=1"]),
+        (["--db", "postgresql://me:abc@host/db"], ["--db", "postgresql://me:***@host/db"]),
+        (["postgresql+psycopg://me:a%40b@h/d"], ["postgresql+psycopg://me:***@h/d"]),
+        (["--tokenizer", "gpt2"], ["--tokenizer", "gpt2"]),
+        (["dataset_params.tokenizer=gpt2"], ["dataset_params.tokenizer=gpt2"]),
+        (["train_tokens=5"], ["train_tokens=5"]),
+    ],
+)
+def test_secrets_are_replaced_and_nothing_else(given, shown):
+    assert provenance.redact(given) == shown
+
+
+def test_code_hash_depends_on_what_the_file_imports_and_not_on_where_it_lies(tmp_path: Path):
+    same = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        plugin = tmp_path / folder / "plugin.py"
+        plugin.write_text("from research_eval.models.dense import SPEC\n")
+        same.append(provenance.code_hash([plugin]))
+    assert same[0] == same[1]
+    other = tmp_path / "other.py"
+    other.write_text("from research_eval.models.moe import SPEC\n")
+    assert provenance.code_hash([other]) != same[0]
+
+
+def test_code_hash_of_one_model_ignores_the_other():
+    dense_file, moe_file = Path(dense.__file__), Path(moe.__file__)
+    closure = provenance._closure([dense_file])
+    assert moe_file not in closure
+    assert dense_file.with_name("_blocks.py") in closure
+    assert not any("store" in file.parts or "cli" in file.parts for file in closure)
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
+
+
+def test_git_state_is_the_commit_and_the_capped_diff(tmp_path: Path):
+    assert provenance.git_state(tmp_path) == (None, None)
+    git(tmp_path, "init")
+    file = tmp_path / "a.txt"
+    file.write_text("one\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "one")
+    commit, diff = provenance.git_state(tmp_path)
+    assert len(commit) == 40
+    assert diff is None
+    file.write_text("two\n")
+    assert "+two" in provenance.git_state(tmp_path)[1]
+    file.write_text("x" * 200_000)
+    capped = provenance.git_state(tmp_path)[1]
+    assert len(capped) < 70_000
+    assert "cut" in capped
+
+
+def test_other_work_on_the_machine_is_noticed():
+    script = "import os\nwhile True: os.getpid()"
+    with subprocess.Popen([sys.executable, "-c", script]) as other:
+        meter = provenance.ContentionMeter()
+        # Wait for CPU time to pass in the other process, not for a guess of seconds.
+        while Path(f"/proc/{other.pid}/stat").exists() and _cpu_ticks(other.pid) < 60:
+            pass
+        seen = meter.contended()
+        other.kill()
+    assert seen
+
+
+def _cpu_ticks(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_environment_names_what_a_reader_needs():
+    details = provenance.environment(torch.device("cpu"))
+    assert details["packages"]["torch"] == torch.__version__
+    assert "threads" in details["hardware"]
+    assert provenance.peak_memory_mb(torch.device("cpu")) > 50
+    assert os.uname().nodename == provenance.host()
