@@ -7,16 +7,18 @@ B batch, L length, T = real tokens of a batch, D width, C classes, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from research_eval.counting import count_flops, saved_values
 from research_eval.errors import ConfigError, Issue
-from research_eval.models._blocks import INIT_STD, projection
 from research_eval.spec import (
+    INIT_STD,
     AuxLoss,
     BodyContext,
     BodyInput,
@@ -26,7 +28,7 @@ from research_eval.spec import (
     Task,
     TransformerParams,
 )
-from research_eval.vocabulary_loss import vocabulary_loss
+from research_eval.vocabulary_loss import CHUNK_ROWS, vocabulary_loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,21 +82,21 @@ class Network(nn.Module):
         self.num_positions = _num_positions(params, context)
         width = params.embed_dim
         self.embedding = nn.Embedding(context.vocab_size, width)
-        nn.init.normal_(self.embedding.weight, std=INIT_STD)
         if params.positions == "learned":
             self.positions = nn.Embedding(self.num_positions, width)
-            nn.init.normal_(self.positions.weight, std=INIT_STD)
         self.dropout = nn.Dropout(params.dropout)
         self.body = spec.build(params, context)
         self.norm = nn.LayerNorm(width)
         if task == "classification":
             self.head = nn.Linear(width, num_classes)
-            nn.init.normal_(self.head.weight, std=INIT_STD)
             nn.init.zeros_(self.head.bias)
         else:
-            self.head = projection(width, context.vocab_size)
+            self.head = nn.Linear(width, context.vocab_size, bias=False)
             if params.tie_embeddings:
                 self.head.weight = self.embedding.weight
+        for module in self.children():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=INIT_STD)
 
     def forward(self, ids_BL: Tensor, mask_BL: Tensor | None, labels: Tensor) -> NetworkOutput:
         """Return the loss and what the body reports.
@@ -133,14 +135,66 @@ class Network(nn.Module):
         logits_BLV: Tensor = self.head(hidden_BLD)
         return logits_BLV.float()
 
+    def param_count(self) -> int:
+        """Return the number of parameters; a tied output layer counts once."""
+        return sum(p.numel() for p in self.parameters())
+
+    def active_param_count(self) -> int:
+        """Return the parameters that take part in one token's forward pass.
+
+        Experts that a token is not sent to are left out. The embedding table counts whole. A
+        body that does not declare its cost counts whole too.
+        """
+        if self.spec.cost is None:
+            return self.param_count()
+        body = sum(p.numel() for p in self.body.parameters())
+        declared = self.spec.cost(self.params, self.context, self.context.max_length)
+        return self.param_count() - body + declared.active_params
+
+    def flops_per_token(self, length: int) -> float:
+        """Return forward FLOPs per token of an unpadded row: declared, or else counted."""
+        if self.spec.cost is None:
+            return self.counted_flops_per_token(length)
+        if self.task == "classification":
+            head = 2 * self.head.weight.numel() / length
+        else:
+            head = 2 * self.head.weight.numel()
+        return self.spec.cost(self.params, self.context, length).flops_per_token + head
+
+    def counted_flops_per_token(self, length: int) -> float:
+        """Return forward FLOPs per token, counted in one evaluation of a row of `length`."""
+        with torch.no_grad(), _evaluating(self):
+            return count_flops(lambda: self.logits(self._sample_row(length), None)) / length
+
+    def activation_bytes(self, batch_size: int, length: int, bytes_per_value: int) -> int:
+        """Return an estimate of the memory that one training step holds besides the weights.
+
+        The values that the body keeps for its backward pass are counted for one row and scaled
+        up; a language model's head adds one chunk of logits.
+
+        Args:
+            batch_size: Rows of a batch.
+            length: Tokens of a row.
+            bytes_per_value: 4 for fp32, 2 for bf16 and fp16.
+        """
+        tables = [*self.parameters(), *self.buffers()]
+        with _evaluating(self):
+            row = saved_values(lambda: self._run_body(self._sample_row(length), None), tables)
+        values = batch_size * row
+        if self.task == "language_modeling":
+            values += min(CHUNK_ROWS, batch_size * length) * self.context.vocab_size
+        return values * bytes_per_value
+
+    def _sample_row(self, length: int) -> Tensor:
+        """Return ids [1, length] that touch many tokens and use no random numbers."""
+        ids = torch.arange(length, device=self.embedding.weight.device)
+        return (ids % self.context.vocab_size)[None]
+
     def _run_body(self, ids_BL: Tensor, mask_BL: Tensor | None) -> BodyOutput:
         length = ids_BL.shape[1]
         hidden_BLD = self.embedding(ids_BL)
         if self.params.positions == "learned":
-            if length > self.num_positions:
-                raise ValueError(
-                    f"{length} tokens, but the model has {self.num_positions} positions"
-                )
+            _fits(length, self.num_positions)
             hidden_BLD = hidden_BLD + self.positions.weight[:length]
         found: BodyOutput = self.body(BodyInput(self.dropout(hidden_BLD), ids_BL, mask_BL))
         return found
@@ -161,16 +215,28 @@ class Network(nn.Module):
 def _num_positions(params: TransformerParams, context: BodyContext) -> int:
     if params.max_positions is None:
         return context.max_length
-    if params.max_positions < context.max_length:
-        raise ConfigError(
-            "the data set is longer than the model",
-            [
-                Issue(
-                    "model_params.max_positions",
-                    f"{params.max_positions} positions, but dataset_params make sequences of "
-                    f"{context.max_length} tokens; raise max_positions to {context.max_length}, "
-                    "leave it out, or shorten the sequences in dataset_params",
-                )
-            ],
-        )
+    _fits(context.max_length, params.max_positions)
     return params.max_positions
+
+
+def _fits(length: int, num_positions: int) -> None:
+    if length > num_positions:
+        advice = (
+            f"the model has {num_positions} positions, but the data set's sequences have {length} "
+            f"tokens; set max_positions to {length} or more, or shorten the sequences in "
+            "dataset_params"
+        )
+        raise ConfigError(
+            "the data set is longer than the model", [Issue("model_params.max_positions", advice)]
+        )
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Switch to evaluation, which draws no random numbers, and back."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)

@@ -129,6 +129,11 @@ class DatasetSpec:
 # --------------------------------------------------------------------------------------- models
 
 
+INIT_STD = 0.02
+"""Standard deviation of initial weights (Radford et al. 2019); matrices that write to the
+residual stream are scaled down further by 1 / sqrt(2 * num_layers)."""
+
+
 class TransformerParams(Params):
     """Parameters that every model has: the shared frame around its body."""
 

@@ -14,10 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from research_eval.errors import ConfigError, Issue
-from research_eval.spec import BodyInput, TransformerParams
-
-INIT_STD = 0.02
-"""Standard deviation of initial weights (Radford et al. 2019)."""
+from research_eval.spec import INIT_STD, BodyInput, TransformerParams
 
 ROPE_BASE = 10_000.0
 """Longest wavelength of rotary positions over 2 pi (Su et al. 2021)."""

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from research_eval.models._blocks import INIT_STD, activate, in_features, output_std
-from research_eval.spec import BodyInput, TransformerParams
+from research_eval.models._blocks import activate, in_features, output_std
+from research_eval.spec import INIT_STD, BodyInput, TransformerParams
 
 
 class RealTokens:

@@ -184,17 +184,16 @@ def mean_over_layers(terms: Sequence[Mapping[str, AuxLoss]]) -> dict[str, AuxLos
 
 
 def cost(params: MoEParams, context: BodyContext, length: int) -> BodyCost:
-    """Count the body: per layer attention, k feed-forwards and the router's product."""
+    """Count the body: per layer attention, the router's product, k feed-forwards, their sum."""
     learned = context.find_router(params.router).learned
     router = params.embed_dim * params.num_experts if learned else 0
     routed = params.top_k * feed_forward_params(params) + router
-    flops = attention_flops(params, length, causal=context.causal) + 2 * routed
+    combine = 2 * params.top_k * params.embed_dim
+    flops = attention_flops(params, length, causal=context.causal) + 2 * routed + combine
     return BodyCost(
         flops_per_token=params.num_layers * flops,
         active_params=params.num_layers * (attention_params(params) + routed),
     )
 
 
-SPEC = ModelSpec(
-    name="moe", params=MoEParams, build=MoE, cost=cost, scale=("ff_factor", "embed_dim")
-)
+SPEC = ModelSpec(name="moe", params=MoEParams, build=MoE, cost=cost)
