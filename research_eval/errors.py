@@ -8,10 +8,11 @@
     ├── RunError             exit 5   a run that failed
     │   └── DivergedError    exit 5   a run whose loss stopped being finite
     ├── IncompleteError      exit 6   fewer results than were asked for
-    └── StoppedError         exit 130 or 143   a run that was interrupted and left a resume point
+    └── StoppedError         exit 128 + signal   a run that was interrupted, with a resume point
 
 A message says what was asked, what is true, and what to do. The command line prints it as one
-line and exits with the code above; a traceback always means a defect of this program.
+line and exits with the code above; a traceback always means a defect of this program. Errors
+travel between processes: `args` holds what made them, and the message is built when it is read.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
 
 
 class ResearchEvalError(Exception):
     """Root of all errors that are shown to a user without a traceback."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,10 @@ class ConfigError(ResearchEvalError):
 
     def __init__(self, message: str, issues: Iterable[Issue] = ()) -> None:
         self.issues = tuple(issues)
-        super().__init__("; ".join([message, *map(str, self.issues)]) if self.issues else message)
+        super().__init__(message, self.issues)
+
+    def __str__(self) -> str:
+        return "; ".join([str(self.args[0]), *map(str, self.issues)])
 
 
 class PluginError(ConfigError):
@@ -85,7 +88,10 @@ class DivergedError(RunError):
 
     def __init__(self, step: int) -> None:
         self.step = step
-        super().__init__(f"the training loss was not finite at step {step}")
+        super().__init__(step)
+
+    def __str__(self) -> str:
+        return f"the training loss was not finite at step {self.step}"
 
 
 class IncompleteError(ResearchEvalError):
@@ -105,7 +111,11 @@ class StoppedError(ResearchEvalError):
     def __init__(self, signal_number: int, step: int) -> None:
         self.signal_number = signal_number
         self.step = step
-        super().__init__(f"stopped at step {step}; the same command continues from there")
+        self.exit_code = 128 + signal_number
+        super().__init__(signal_number, step)
+
+    def __str__(self) -> str:
+        return f"stopped at step {self.step}; the same command continues from there"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -116,6 +126,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         known: What there is.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}known: {', '.join(names)}"
+    by_lower = {each.lower(): each for each in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    hint = f"did you mean '{by_lower[close[0]]}'? " if close else ""
+    return f"{hint}known: {', '.join(names) or 'none'}"

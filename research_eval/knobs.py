@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
@@ -21,6 +21,10 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from research_eval.errors import Issue
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class _SchemaMark:
@@ -41,6 +45,10 @@ class Knob(_SchemaMark):
     def _schema_entry(self) -> dict[str, Any]:
         fields = asdict(self)  # type: ignore[call-overload]  # every knob is a dataclass
         return {"x-knob": {"kind": type(self).__name__, **fields}}
+
+    def corners(self) -> tuple[float | int | str | bool | None, ...]:
+        """Return the values that are legal only if the whole range is."""
+        raise NotImplementedError  # abstract
 
     def contains(self, value: object) -> bool:
         """Return whether `value` lies in the range."""
@@ -67,9 +75,13 @@ class Uniform(Knob):
         if not self.low < self.high:
             raise ValueError(f"low must be below high, but got low={self.low}, high={self.high}")
 
+    def corners(self) -> tuple[float, float]:
+        """Return the ends."""
+        return self.low, self.high
+
     def contains(self, value: object) -> bool:
         """Return whether `value` is a number between the ends (steps are not required)."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
+        return _is_number(value) and self.low <= value <= self.high
 
     def nearest(self, value: float) -> float:
         """Return `value` moved to the closer end if it lies outside."""
@@ -91,9 +103,13 @@ class LogUniform(Knob):
         if not 0 < self.low < self.high:
             raise ValueError(f"0 < low < high must hold, but got low={self.low}, high={self.high}")
 
+    def corners(self) -> tuple[float, float]:
+        """Return the ends."""
+        return self.low, self.high
+
     def contains(self, value: object) -> bool:
         """Return whether `value` is a number between the ends."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
+        return _is_number(value) and self.low <= value <= self.high
 
     def nearest(self, value: float) -> float:
         """Return `value` moved to the closer end if it lies outside."""
@@ -115,14 +131,23 @@ class Choice(Knob):
             raise ValueError(f"a choice needs two or more options, but got {options!r}")
         object.__setattr__(self, "options", options)
 
+    def corners(self) -> tuple[float | int | str | bool | None, ...]:
+        """Return all options."""
+        return self.options
+
     def contains(self, value: object) -> bool:
-        """Return whether `value` is one of the options."""
-        return value in self.options
+        """Return whether `value` is one of the options, and of its type: true is not 1."""
+        return any(
+            value == o and isinstance(value, bool) == isinstance(o, bool) for o in self.options
+        )
 
     def nearest(self, value: float) -> float | int | str | bool | None:
         """Return the closest numeric option, or the first option if they are not numbers."""
-        numbers = [o for o in self.options if isinstance(o, int | float)]
-        return min(numbers, key=lambda o: abs(o - value)) if numbers else self.options[0]
+        numbers = [o for o in self.options if _is_number(o)]
+        if not numbers:
+            return self.options[0]
+        inside = min(max(value, min(numbers)), max(numbers))
+        return min(numbers, key=lambda o: abs(o - inside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +262,23 @@ class Params(BaseModel):
     aliases: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Check a declaration when it is made, not when a study first draws from it.
+
+        Raises:
+            TypeError: If a constraint or alias names no field, or a range holds an illegal value.
+        """
+        super().__pydantic_init_subclass__(**kwargs)
+        related = {name for constraint in cls.all_constraints() for name in constraint.fields}
+        unknown = (related | set(cls.all_aliases().values())) - set(cls.model_fields)
+        if unknown:
+            raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
+        for name, knob in cls.knobs().items():
+            illegal = [value for value in knob.corners() if not _validates(cls, name, value)]
+            if illegal:
+                raise TypeError(f"{cls.__name__}.{name}: {illegal} in its range are not legal")
+
+    @classmethod
     def all_constraints(cls) -> tuple[Constraint, ...]:
         """Return the constraints of this class and of its bases, without repetition."""
         found = [c for base in reversed(cls.__mro__) for c in vars(base).get("constraints", ())]
@@ -284,15 +326,20 @@ class Repair:
         return f"{self.field}={json.dumps(self.after)}"
 
 
-def check(params: type[Params], values: Mapping[str, Any]) -> list[Issue]:
+def check(
+    params: type[Params], values: Mapping[str, Any], *, skip: Collection[str] = ()
+) -> list[Issue]:
     """Return what is wrong between the given values, one issue for each broken constraint.
 
     Args:
         params: The class that declares the fields.
         values: Values that are legal one by one; a missing one counts as its default.
+        skip: Fields about which nothing is said, because they are known to be illegal.
     """
     issues = []
     for constraint in params.all_constraints():
+        if not set(skip).isdisjoint(constraint.fields):
+            continue
         pair = _pair(params, constraint, values)
         if pair is not None and not constraint.holds(*pair):
             name, other = constraint.fields
@@ -321,7 +368,8 @@ def repair(
         values: Any JSON values.
     """
     known = {name: value for name, value in values.items() if name in params.model_fields}
-    mended = _within_bounds(params, known)
+    legal = {name: _legal_value(params, name, value) for name, value in known.items()}
+    mended = dict(legal)
     while issues := check(params, mended):
         for constraint in params.all_constraints():
             pair = _pair(params, constraint, mended)
@@ -330,32 +378,42 @@ def repair(
         if check(params, mended) == issues:
             raise AssertionError(f"constraints of {params.__name__} cannot all hold: {issues}")
     changes = [
-        Repair(name, known.get(name, params.model_fields[name].default), value)
+        Repair(name, known.get(name, _default(params, name)), value)
         for name, value in mended.items()
-        if name not in known or known[name] != value
+        if name not in known or value is not legal[name] or legal[name] is not known[name]
     ]
     return mended, tuple(changes)
+
+
+def _default(params: type[Params], name: str) -> Any:
+    return params.model_fields[name].get_default(call_default_factory=True)
 
 
 def _pair(
     params: type[Params], constraint: Constraint, values: Mapping[str, Any]
 ) -> tuple[int, int] | None:
     """Return the values a constraint relates, or None if one of them is not an integer."""
-    found = [values.get(n, params.model_fields[n].get_default()) for n in constraint.fields]
+    found = [values[n] if n in values else _default(params, n) for n in constraint.fields]
     return (found[0], found[1]) if all(isinstance(v, int) for v in found) else None
 
 
-def _within_bounds(params: type[Params], values: dict[str, Any]) -> dict[str, Any]:
-    """Return `values` with each value that does not validate alone replaced by a legal one."""
-    mended = dict(values)
+def _legal_value(params: type[Params], name: str, value: Any) -> Any:
+    """Return `value` if the field takes it alone, else a legal value near it."""
+    if _validates(params, name, value):
+        return value
+    knob = knob_of(params.model_fields[name])
+    if knob is None or not _is_number(value) or math.isnan(value):
+        return _default(params, name)
+    nearest = knob.nearest(value)
+    if isinstance(nearest, float) and not _validates(params, name, nearest):
+        return round(nearest)  # a fraction inside the range of an integer
+    return nearest
+
+
+def _validates(params: type[Params], name: str, value: Any) -> bool:
     try:
-        params.model_validate_json(json.dumps(mended))
+        params.model_validate_json(json.dumps({name: value}))
     except ValidationError as error:
-        for name in {str(e["loc"][0]) for e in error.errors() if e["loc"]}:
-            info = params.model_fields[name]
-            knob, value = knob_of(info), cast("float", mended.get(name))
-            is_number = isinstance(value, int | float) and math.isfinite(value)
-            mended[name] = knob.nearest(value) if knob and is_number else info.get_default()
-            if info.annotation is int and isinstance(mended[name], float):
-                mended[name] = round(mended[name])
-    return mended
+        # A field that is missing says nothing about this one.
+        return all(detail["type"] == "missing" for detail in error.errors())
+    return True

@@ -18,7 +18,7 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from research_eval.errors import ConfigError, PluginError, did_you_mean
 from research_eval.spec import DatasetSpec, ModelSpec, RouterSpec, TransformerParams
@@ -81,8 +81,16 @@ class SpecMap(Mapping[str, Spec], Generic[Spec]):
 
     def _load(self, source: str | EntryPoint) -> Spec:
         if isinstance(source, str):
-            spec = importlib.import_module(f"{self.package}.{source}").SPEC
             where = f"{self.package}.{source}"
+            try:
+                spec = importlib.import_module(where).SPEC
+            except ModuleNotFoundError as error:
+                if (error.name or "").startswith("research_eval"):
+                    raise  # not a missing extra but a mistake of ours
+                raise ConfigError(
+                    f"{self.kind}s need {error.name}, which is not installed: "
+                    "pip install 'research-eval[train]'"
+                ) from error
         else:
             where = source.value
             try:
@@ -96,11 +104,12 @@ class SpecMap(Mapping[str, Spec], Generic[Spec]):
     def _accept(self, found: object, where: str) -> Spec:
         if isinstance(found, self._spec_type):
             return found
-        if self._from_class is not None and isinstance(found, type):
+        if self._from_class is not None and _is_module_class(found):
             return self._from_class(found)
+        kind = "class" if isinstance(found, type) else type(found).__name__
         raise PluginError(
-            f"{where} is a {type(found).__name__}, but a {self.kind} must be a "
-            f"{self._spec_type.__name__}" + (" or a torch module class" if self._from_class else "")
+            f"{where} is a {kind}, but a {self.kind} must be a {self._spec_type.__name__}"
+            + (" or a class derived from torch.nn.Module" if self._from_class else "")
         )
 
     def find(self, name: str, base_dir: Path) -> Spec:
@@ -156,7 +165,7 @@ class PluginReference:
         try:
             found: object = getattr(module, self.attribute)
         except AttributeError:
-            public = [name for name in vars(module) if not name.startswith("_")]
+            public = [name for name, each in vars(module).items() if _is_offered(each, module)]
             raise PluginError(
                 f"{self.file} has no '{self.attribute}'; {did_you_mean(self.attribute, public)}"
             ) from None
@@ -170,13 +179,22 @@ def plugin_reference(name: str, base_dir: Path) -> PluginReference | None:
         if name.endswith(".py"):
             raise PluginError(f"'{name}' names a file but nothing in it; write {name}:Name")
         return None
-    return PluginReference((base_dir / path).resolve(), attribute)
+    return PluginReference((base_dir / Path(path).expanduser()).resolve(), attribute)
+
+
+def _is_offered(value: object, module: ModuleType) -> bool:
+    """Return whether a name of a plug-in file is worth suggesting: its own classes and specs."""
+    is_own = isinstance(value, type) and value.__module__ == module.__name__
+    return is_own or isinstance(value, ModelSpec | DatasetSpec | RouterSpec)
 
 
 def _import_file(file: Path) -> ModuleType:
     if not file.is_file():
         raise PluginError(f"there is no plug-in file {file}")
-    content = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    try:
+        content = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise PluginError(f"cannot read plug-in file {file}: {error.strerror}") from None
     name = f"research_eval_plugin_{file.stem}_{content}"
     if name in sys.modules:
         return sys.modules[name]
@@ -195,8 +213,18 @@ def _import_file(file: Path) -> ModuleType:
     return module
 
 
+def _is_module_class(found: object) -> TypeGuard[type]:
+    """Return whether this is a class of torch modules, without loading torch to find out."""
+    return isinstance(found, type) and any(
+        (base.__module__, base.__qualname__) == ("torch.nn.modules.module", "Module")
+        for base in found.__mro__
+    )
+
+
 def _model_of(found: type) -> ModelSpec:
     params: Any = getattr(found, "Params", TransformerParams)
+    if not (isinstance(params, type) and issubclass(params, TransformerParams)):
+        raise PluginError(f"{found.__name__}.Params must be a class derived from TransformerParams")
     return ModelSpec(name=found.__name__, params=params, build=found)
 
 

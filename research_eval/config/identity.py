@@ -14,7 +14,7 @@ from research_eval.config.experiment import (
     TRAINING_VERSION,
     ExperimentConfig,
 )
-from research_eval.config.loading import Experiment, concrete_type
+from research_eval.config.loading import SECTIONS, Experiment, concrete_type
 from research_eval.knobs import Params, is_execution_only
 from research_eval.registry import DATASETS_MAP, MODELS_MAP
 
@@ -26,8 +26,11 @@ def config_hash(experiment: Experiment) -> str:
     of the versions of model, data set and training. Names, tags, seed, paths, device and other
     execution fields do not enter. Resolve "auto" first (`execute` does), or the hash says auto.
     """
+    config = experiment.config
     identity = {
-        "config": _result_fields(experiment.config),
+        "config": _result_fields(config),
+        # Each section is compared with the defaults of its own class, so the class is named.
+        "classes": [config.optimizer_params.name, config.scheduler_params.name],
         "versions": [experiment.model.version, experiment.dataset.version, TRAINING_VERSION],
     }
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
@@ -56,42 +59,44 @@ def json_schema(experiment: Experiment | None = None) -> dict[str, Any]:
             None describes those of every registered one, told apart by what they name.
     """
     if experiment is not None:
-        sections = {
-            name: type(getattr(experiment.config, name))
-            for name in ("model_params", "dataset_params", "optimizer_params", "scheduler_params")
-        }
+        sections = {name: type(getattr(experiment.config, name)) for name in SECTIONS}
         return _schema(concrete_type(tuple(sorted(sections.items()))))
     schema = _schema(ExperimentConfig)
-    definitions = schema.setdefault("$defs", {})
-    cases: list[dict[str, Any]] = []
-    for field, section, types in (
-        ("model_type", "model_params", {n: s.params for n, s in MODELS_MAP.items()}),
-        ("dataset_name", "dataset_params", {n: s.params for n, s in DATASETS_MAP.items()}),
-    ):
-        schema["properties"][section] = {"type": "object"}
-        cases += [_case({field: {"const": n}}, section, t, definitions) for n, t in types.items()]
+    models = {name: spec.params for name, spec in MODELS_MAP.items()}
+    datasets = {name: spec.params for name, spec in DATASETS_MAP.items()}
+    cases = [_case({"model_type": _is(n)}, n, "model_params", p) for n, p in models.items()]
+    cases += [_case({"dataset_name": _is(n)}, n, "dataset_params", p) for n, p in datasets.items()]
     for section, named in (("optimizer_params", OPTIMIZERS), ("scheduler_params", SCHEDULES)):
-        schema["properties"][section] = {"type": "object"}
-        cases += [
-            _case(
-                {section: {"properties": {"name": {"const": n}}, "required": ["name"]}},
-                section,
-                t,
-                definitions,
-            )
-            for n, t in named.items()
-        ]
-    return {**schema, "allOf": cases}
+        default = ExperimentConfig.model_fields[section].get_default(call_default_factory=True).name
+        for name, params in named.items():
+            is_named: dict[str, Any] = {"properties": {"name": _is(name)}}
+            if name != default:
+                is_named["required"] = ["name"]
+            cases.append(_case({section: is_named}, name, section, params))
+    for section in SECTIONS:
+        whole = schema["properties"][section]
+        schema["$defs"].pop(whole["$ref"].rpartition("/")[2])
+        schema["properties"][section] = {"type": "object", "description": whole["description"]}
+    for _, definitions in cases:
+        schema["$defs"].update(definitions)
+    return {**schema, "allOf": [case for case, _ in cases]}
+
+
+def _is(value: str) -> dict[str, Any]:
+    return {"const": value}
 
 
 def _case(
-    condition: dict[str, Any], section: str, params: type[Params], definitions: dict[str, Any]
-) -> dict[str, Any]:
+    condition: dict[str, Any], name: str, section: str, params: type[Params]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return "if `condition`, then the section is of class `params`", and its definitions."""
     part = _schema(params)
-    definitions.update(part.pop("$defs", {}))
-    definitions[params.__name__] = part
-    then = {"properties": {section: {"$ref": f"#/$defs/{params.__name__}"}}}
-    return {"if": {"properties": condition, "required": list(condition)}, "then": then}
+    key = f"{name}.{section}"
+    case = {
+        "if": {"properties": condition, "required": [f for f in condition if f != section]},
+        "then": {"properties": {section: {"$ref": f"#/$defs/{key}"}}},
+    }
+    return case, {**part.pop("$defs", {}), key: part}
 
 
 def _schema(params: type[Params]) -> dict[str, Any]:

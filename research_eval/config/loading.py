@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import Field, ValidationError, create_model
-from pydantic_core import ErrorDetails
 
 from research_eval.config.experiment import OPTIMIZERS, SCHEDULES, ExperimentConfig
-from research_eval.config.reading import apply_aliases, apply_overrides, move, read_json
-from research_eval.errors import ConfigError, Issue, ResearchEvalError, did_you_mean
+from research_eval.config.messages import issues_of
+from research_eval.config.reading import apply_aliases, move, read_json, without_unreadable
+from research_eval.errors import ConfigError, Issue, did_you_mean
 from research_eval.knobs import Params, check, plugin_kind_of
 from research_eval.registry import DATASETS_MAP, MAPS, MODELS_MAP
 from research_eval.spec import DatasetSpec, ModelSpec, RouterSpec
@@ -64,13 +64,15 @@ def load_file(path: Path, overrides: Iterable[str] = ()) -> Experiment:
         ConfigError: If it cannot be read, or with every mistake that is in it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before the text
     except FileNotFoundError:
         raise ConfigError(
             f"there is no file {path}; `research-eval new config` writes one"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: see byte {error.start}") from None
     return load_text(text, overrides=overrides, base_dir=path.resolve().parent, source=str(path))
 
 
@@ -84,7 +86,11 @@ def validate(tree: Mapping[str, Any], *, base_dir: Path | None = None) -> Experi
     Raises:
         ConfigError: With every mistake that is in it.
     """
-    return load_text(json.dumps(tree), base_dir=base_dir or Path.cwd(), source="the configuration")
+    try:
+        text = json.dumps(tree)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the configuration holds what is no JSON value: {error}") from None
+    return load_text(text, base_dir=base_dir or Path.cwd(), source="the configuration")
 
 
 def load_text(
@@ -94,35 +100,40 @@ def load_text(
 
     Args:
         text: One JSON object.
-        overrides: `path=value` settings that replace what the text says.
+        overrides: `path=value` settings that replace what the text says; a value that is not
+            JSON is taken as text.
         base_dir: Folder that relative paths start from.
         source: What to call it in messages.
 
     Raises:
         ConfigError: With every mistake that is in it.
     """
-    tree, issues = read_json(text, source)
-    issues += apply_overrides(tree, overrides)
-    issues += move(tree, ExperimentConfig.moved)
+    tree, issues = read_json(text, source, overrides)
+    tree, unreadable = without_unreadable(tree)
+    issues += unreadable
     components, found = _components(tree, base_dir)
     issues += found
     sections = _section_types(tree, components, issues)
+    issues += move(tree, ExperimentConfig.moved, sections)
     for name, params in sections.items():
         if isinstance(tree.get(name), dict):
             issues += _inside(name, apply_aliases(tree[name], params.all_aliases()))
     config, found = _build(tree, sections)
-    issues += found
+    reported = {issue.path for issue in unreadable}
+    issues += [issue for issue in found if issue.path not in reported]
+    wrong = {issue.path for issue in issues}
     for name, params in sections.items():
-        issues += _inside(name, _legal_together(params, tree.get(name, {}), found, name))
-        issues += _inside(name, _plugins_found(params, tree.get(name, {}), base_dir))
-    model, dataset = components.get("model_type"), components.get("dataset_name")
-    issues += _type_matches(tree, dataset)
+        if isinstance(tree.get(name), dict):
+            issues += _legal_together(params, tree[name], wrong, name)
+            issues += _inside(name, _plugins_found(params, tree[name], base_dir))
+    if "dataset_type" not in wrong:
+        issues += _type_matches(tree, components.get("dataset_name"))
     if issues:
         raise ConfigError(f"{source} is not legal", _sorted(issues))
     return Experiment(
         cast("ExperimentConfig", config),
-        cast("ModelSpec", model),
-        cast("DatasetSpec", dataset),
+        cast("ModelSpec", components["model_type"]),
+        cast("DatasetSpec", components["dataset_name"]),
         base_dir,
     )
 
@@ -160,12 +171,11 @@ def _section_types(
     for section, known, default in choices:
         given = tree.get(section)
         name = given.get("name", default) if isinstance(given, dict) else default
-        if name in known:
+        if isinstance(name, str) and name in known:
             types[section] = known[name]
         else:
-            issues.append(
-                Issue(f"{section}.name", f"unknown '{name}'; {did_you_mean(str(name), known)}")
-            )
+            told = f"unknown {json.dumps(name)}; {did_you_mean(str(name), known)}"
+            issues.append(Issue(f"{section}.name", told))
     return types
 
 
@@ -187,54 +197,28 @@ def _build(
     try:
         return made.model_validate_json(json.dumps(known)), []
     except ValidationError as error:
-        return None, [_issue_of(detail, made) for detail in error.errors()]
-
-
-def _issue_of(detail: ErrorDetails, root: type[Params]) -> Issue:
-    path = [
-        str(part)
-        for part in detail["loc"]
-        if not str(part).startswith(("literal[", "constrained-"))
-    ]
-    path = [part for part in path if part not in {"int", "float", "nullable"}]
-    given = json.dumps(detail["input"], default=str)
-    match detail["type"]:
-        case "extra_forbidden":
-            owner = root
-            for part in path[:-1]:
-                owner = owner.model_fields[part].annotation  # type: ignore[assignment]
-            known = [info.alias or name for name, info in owner.model_fields.items()]
-            message = f"unknown field; {did_you_mean(path[-1], known)}"
-        case "missing":
-            message = "is missing"
-        case _:
-            given = given if len(given) <= 60 else f"{given[:57]}..."
-            message = f"{detail['msg'][0].lower()}{detail['msg'][1:]}, got {given}"
-    return Issue(".".join(path), message)
+        return None, issues_of(error, made)
 
 
 def _legal_together(
-    params: type[Params], section: object, found: Iterable[Issue], name: str
+    params: type[Params], section: Mapping[str, Any], wrong: Collection[str], name: str
 ) -> list[Issue]:
-    """Check constraints between the fields of a section that are legal one by one."""
-    if not isinstance(section, dict):
-        return []
-    wrong = {issue.path.removeprefix(f"{name}.") for issue in found}
-    related = {f for c in params.all_constraints() if wrong & set(c.fields) for f in c.fields}
-    issues = check(params, {k: v for k, v in section.items() if k not in wrong})
-    return [issue for issue in issues if issue.path not in related]
+    """Check the constraints between those fields of a section that are legal one by one."""
+    legal = {field: v for field, v in section.items() if f"{name}.{field}" not in wrong}
+    skipped = frozenset(section) - frozenset(legal)
+    return _inside(name, check(params, legal, skip=skipped))
 
 
-def _plugins_found(params: type[Params], section: object, base_dir: Path) -> list[Issue]:
+def _plugins_found(params: type[Params], section: Mapping[str, Any], base_dir: Path) -> list[Issue]:
     """Look up every component that the fields of a section name."""
     issues = []
     for name, info in params.model_fields.items():
         kind = plugin_kind_of(info)
-        value = section.get(name) if isinstance(section, dict) else None
+        value = section.get(name)
         if kind is not None and isinstance(value, str):
             try:
                 MAPS[kind].find(value, base_dir)
-            except ResearchEvalError as error:
+            except ConfigError as error:
                 issues.append(Issue(name, str(error)))
     return issues
 
@@ -251,5 +235,5 @@ def _inside(section: str, issues: Iterable[Issue]) -> list[Issue]:
 
 
 def _sorted(issues: Iterable[Issue]) -> list[Issue]:
-    """Return the issues without repetition, the most general one of a path first."""
+    """Return the issues without repetition, in the order of their paths."""
     return sorted(dict.fromkeys(issues), key=lambda issue: issue.path)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from research_eval.errors import ConfigError, Issue
+from research_eval.knobs import Params
 
 
 class _Object(dict[str, Any]):
@@ -22,15 +24,18 @@ def _object_of(pairs: list[tuple[str, Any]]) -> _Object:
     return made
 
 
-def read_json(text: str, source: str) -> tuple[dict[str, Any], list[Issue]]:
-    """Parse the text of a configuration.
+def read_json(
+    text: str, source: str, overrides: Iterable[str] = ()
+) -> tuple[dict[str, Any], list[Issue]]:
+    """Parse the text of a configuration and set its overrides.
 
     Args:
         text: One JSON object.
         source: What to call it in messages, usually its file name.
+        overrides: `path=value` settings that replace what the text says.
 
     Returns:
-        The tree, and an issue for each key that appears twice in one object.
+        The tree, and an issue for each key that appears twice and each override that is none.
 
     Raises:
         ConfigError: If the text is not JSON, or not an object.
@@ -43,14 +48,17 @@ def read_json(text: str, source: str) -> tuple[dict[str, Any], list[Issue]]:
         ) from None
     except RecursionError:
         raise ConfigError(f"{source} is nested too deeply") from None
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise ConfigError(f"{source} is not JSON: {error}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{source} must hold one JSON object, not {type(tree).__name__}")
-    return tree, list(_duplicates(tree, ""))
+        raise ConfigError(f"{source} must hold one JSON object, not {json.dumps(tree)[:40]}")
+    issues = _apply_overrides(tree, overrides)
+    return tree, [*_duplicates(tree, ""), *issues]
 
 
 def _duplicates(value: object, path: str) -> Iterable[Issue]:
-    if isinstance(value, _Object):
-        for key in value.duplicates:
+    if isinstance(value, dict):
+        for key in getattr(value, "duplicates", ()):
             yield Issue(f"{path}{key}", "appears twice; keep one")
         for key, inner in value.items():
             yield from _duplicates(inner, f"{path}{key}.")
@@ -59,16 +67,7 @@ def _duplicates(value: object, path: str) -> Iterable[Issue]:
             yield from _duplicates(inner, f"{path}{index}.")
 
 
-def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> list[Issue]:
-    """Set `path=value` in a tree, in place.
-
-    Args:
-        tree: A configuration.
-        overrides: Dotted paths with a JSON value each; what is not JSON is taken as text.
-
-    Returns:
-        An issue for each override that cannot be applied.
-    """
+def _apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> list[Issue]:
     issues = []
     for override in overrides:
         path, separator, text = override.partition("=")
@@ -87,13 +86,53 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> list[Issu
 
 
 def _value_of(text: str) -> Any:
+    """Return the JSON value, or the text itself: `model_type=moe` needs no quotes."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return json.loads(text, object_pairs_hook=_object_of)
+    except ValueError:
         return text
 
 
-def apply_aliases(tree: dict[str, Any], aliases: dict[str, str]) -> list[Issue]:
+def without_unreadable(tree: dict[str, Any]) -> tuple[dict[str, Any], list[Issue]]:
+    """Return the tree with null for numbers that cannot be stored, and an issue for each.
+
+    Python's parser lets pass what JSON and databases cannot hold: NaN, infinities, integers of
+    more than 64 bits, and halves of characters, which become question marks.
+    """
+    issues: list[Issue] = []
+    readable: dict[str, Any] = _readable(tree, "", issues)
+    return readable, issues
+
+
+def _readable(value: Any, path: str, issues: list[Issue]) -> Any:
+    inside = f"{path}." if path else ""
+    match value:
+        case dict():
+            return {
+                _text(key, path, issues): _readable(each, f"{inside}{key}", issues)
+                for key, each in value.items()
+            }
+        case list():
+            return [_readable(each, f"{inside}{i}", issues) for i, each in enumerate(value)]
+        case float() if not math.isfinite(value):
+            issues.append(Issue(path, f"must be a finite number, got {json.dumps(value)}"))
+            return None
+        case int() if abs(value) >= 2**63:
+            issues.append(Issue(path, "must be an integer of at most 64 bits"))
+            return None
+        case str():
+            return _text(value, path, issues)
+    return value
+
+
+def _text(value: str, path: str, issues: list[Issue]) -> str:
+    text = value.encode(errors="replace").decode()
+    if text != value:
+        issues.append(Issue(path, f"must hold Unicode text, got {json.dumps(value)}"))
+    return text
+
+
+def apply_aliases(tree: dict[str, Any], aliases: Mapping[str, str]) -> list[Issue]:
     """Rename alias keys of one section to the fields they mean, in place.
 
     Returns:
@@ -111,8 +150,17 @@ def apply_aliases(tree: dict[str, Any], aliases: dict[str, str]) -> list[Issue]:
     return issues
 
 
-def move(tree: dict[str, Any], moved: dict[str, str]) -> list[Issue]:
+def move(
+    tree: dict[str, Any], moved: Mapping[str, str], sections: Mapping[str, type[Params]]
+) -> list[Issue]:
     """Move fields that older configurations keep in another section, in place.
+
+    A field stays where it is, and will be reported there, if the new section does not have it.
+
+    Args:
+        tree: A configuration.
+        moved: Old path to new path.
+        sections: The classes of those sections that are known.
 
     Returns:
         An issue for each field that is given in both places.
@@ -120,8 +168,12 @@ def move(tree: dict[str, Any], moved: dict[str, str]) -> list[Issue]:
     issues = []
     for old, new in moved.items():
         (old_section, old_key), (new_section, new_key) = old.split("."), new.split(".")
-        source, target = tree.get(old_section), tree.setdefault(new_section, {})
-        if not isinstance(source, dict) or old_key not in source or not isinstance(target, dict):
+        source = tree.get(old_section)
+        known = sections.get(new_section)
+        if not isinstance(source, dict) or old_key not in source:
+            continue
+        target = tree.setdefault(new_section, {})
+        if not isinstance(target, dict) or (known and new_key not in known.model_fields):
             continue
         if new_key in target:
             issues.append(Issue(old, f"means the same as {new}, which is given too; keep one"))
