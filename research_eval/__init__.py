@@ -1,1 +1,39 @@
-"""research-eval: an experiment platform for mixture-of-experts research."""
+"""research-eval: an experiment platform for mixture-of-experts research.
+
+    import research_eval
+
+    record = research_eval.run("examples/configs/moe_parity.json")
+    print(record.status, record.value("final_val_f1"))
+
+Names load on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from research_eval.api import run
+    from research_eval.registry import DATASETS_MAP, MODELS_MAP, ROUTERS_MAP
+    from research_eval.store import Store
+
+__all__ = ["DATASETS_MAP", "MODELS_MAP", "ROUTERS_MAP", "Store", "run"]
+
+_HOMES = {
+    "DATASETS_MAP": "registry",
+    "MODELS_MAP": "registry",
+    "ROUTERS_MAP": "registry",
+    "Store": "store",
+    "run": "api",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
