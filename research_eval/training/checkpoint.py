@@ -65,12 +65,26 @@ def write_atomically(
 
 def save_weights(path: Path, network: nn.Module, *, config_json: str, step: int) -> None:
     """Write a network's weights, with the configuration that rebuilds it in the metadata."""
-    write_atomically(path, network.state_dict(), {"config": config_json, "step": str(step)})
+    write_atomically(path, _own_state(network), {"config": config_json, "step": str(step)})
 
 
 def load_weights(path: Path, network: nn.Module, device: torch.device) -> None:
     """Read weights written by `save_weights` into a network of the same shape."""
-    network.load_state_dict(load_file(path, device=str(device)))
+    _load_own_state(network, load_file(path, device=str(device)))
+
+
+def _own_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return the state with each shared tensor, such as a tied embedding, under one name only."""
+    once = {name for name, _ in network.named_parameters()}
+    once |= {name for name, _ in network.named_buffers()}
+    return {name: tensor for name, tensor in network.state_dict().items() if name in once}
+
+
+def _load_own_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load what `_own_state` returned; the other names of shared tensors follow by themselves."""
+    if state.keys() != _own_state(network).keys():
+        raise ValueError("the file holds the weights of another model")
+    network.load_state_dict(state, strict=False)
 
 
 def save_resume_point(
@@ -82,7 +96,7 @@ def save_resume_point(
 ) -> None:
     """Write everything from which training continues as if it had never stopped."""
     optimizer_state = optimizer.state_dict()
-    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors = {f"network.{name}": tensor for name, tensor in _own_state(network).items()}
     for index, slots in optimizer_state["state"].items():
         tensors.update({f"optimizer.{index}.{name}": t for name, t in slots.items()})
     tensors.update({f"rng.{name}": state for name, state in _generator_states().items()})
@@ -109,7 +123,7 @@ def load_resume_point(
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # safe_open is no mapping
-        network.load_state_dict(_below("network.", tensors))
+        _load_own_state(network, _below("network.", tensors))
         slots: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _below("optimizer.", tensors).items():
             index, slot = name.split(".", 1)

@@ -180,7 +180,7 @@ class Trainer:
             if index == 0 or not len(order_N):
                 order_N = epoch_order(len(self.train_data), seed=self.config.seed, epoch=epoch)
             rows = order_N[index * rows_per_step : (index + 1) * rows_per_step]
-            yield step, rows.split(self.config.batch_size)
+            yield step, torch.split(rows, self.config.batch_size)
 
     def _step(self, step: int, rows: tuple[Tensor, ...]) -> None:
         started = time.monotonic()
@@ -194,7 +194,7 @@ class Trainer:
             with self.autocast():
                 output = self.forward(batch.ids_BL, batch.mask_BL, batch.labels)
                 aux = sum(term.weight * term.value for term in output.aux_losses.values())
-            self.scaler.scale((output.loss + aux) / len(rows)).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale((output.loss + aux) / len(rows)).backward()
             terms = {f"aux_{name}": term.value for name, term in output.aux_losses.items()}
             for name, value in {"loss": output.loss, **terms}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach().float() / len(rows)
