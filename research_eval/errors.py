@@ -101,21 +101,22 @@ class IncompleteError(ResearchEvalError):
 
 
 class StoppedError(ResearchEvalError):
-    """A run that was interrupted by a signal and left a resume point.
+    """A run, or several, interrupted by a signal with resume points left.
 
     Args:
         signal_number: The signal received (2 = SIGINT, 15 = SIGTERM, 1 = SIGHUP).
-        step: The last optimizer step that the resume point holds.
+        step: The last optimizer step that the resume point holds; None for several runs.
     """
 
-    def __init__(self, signal_number: int, step: int) -> None:
+    def __init__(self, signal_number: int, step: int | None = None) -> None:
         self.signal_number = signal_number
         self.step = step
         self.exit_code = 128 + signal_number
         super().__init__(signal_number, step)
 
     def __str__(self) -> str:
-        return f"stopped at step {self.step}; the same command continues from there"
+        where = "" if self.step is None else f" at step {self.step}"
+        return f"stopped{where}; the same command continues from there"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ import torch
 
 from research_eval import provenance
 from research_eval.allocator import tune_allocator
-from research_eval.config import Experiment, config_hash, json_schema
+from research_eval.config import Experiment, config_hash, json_schema, load_text
 from research_eval.errors import ConfigError, DivergedError, Issue, RunError, StoppedError
 from research_eval.interrupt import stop_on_signals
 from research_eval.knobs import Params, plugin_kind_of
@@ -198,20 +198,52 @@ def run(
         StoppedError: If a signal stopped it; the same call continues.
         StoreError: If the store cannot be written.
     """
-    config = prepared.experiment.config
-    recorded = store.find(
-        config_hash=prepared.config_hash,
-        code_hash=prepared.code_hash,
-        data_hash=prepared.dataset.fingerprint,
-        seed=config.seed,
-    )
-    for record in [] if again else recorded:
+    for record in [] if again else recorded(prepared, store):
         if record.status in (RunStatus.COMPLETED, RunStatus.RUNNING):
             return Outcome(record, "skipped")
         files = Files(store.artifact_dir / record.experiment_id)
         if record.status in (RunStatus.INTERRUPTED, RunStatus.LOST) and files.resume.exists():
             return Outcome(_carry_out(prepared, store, watcher, record.experiment_id), "resumed")
     return Outcome(_carry_out(prepared, store, watcher, None, source=source), "ran")
+
+
+def recorded(prepared: Prepared, store: Store) -> list[RunRecord]:
+    """Return the runs of the same configuration, code, data and seed, newest first."""
+    return store.find(
+        config_hash=prepared.config_hash,
+        code_hash=prepared.code_hash,
+        data_hash=prepared.dataset.fingerprint,
+        seed=prepared.experiment.config.seed,
+    )
+
+
+def resume(record: RunRecord, store: Store, watcher: Watcher) -> Outcome:
+    """Continue an interrupted or lost run from its resume point.
+
+    Raises:
+        ConfigError: If the run cannot be continued, or what it would be continued with is not
+            what it began with.
+        DataError: If its data cannot be had any more.
+    """
+    run_id = record.experiment_id
+    if record.status not in (RunStatus.INTERRUPTED, RunStatus.LOST):
+        raise ConfigError(f"run {run_id} is {record.status}; only an interrupted one continues")
+    if not Files(store.artifact_dir / run_id).resume.exists():
+        raise ConfigError(f"run {run_id} has no resume point; run its configuration anew")
+    base_dir = Path(json.loads(record.env_details_json)["base_dir"])
+    text = record.full_config_json
+    prepared = prepare(load_text(text, base_dir=base_dir, source=f"run {run_id}"), watcher)
+    for what, before, now in (
+        ("configuration", record.config_hash, prepared.config_hash),
+        ("code", record.code_hash, prepared.code_hash),
+        ("data", record.data_hash, prepared.dataset.fingerprint),
+    ):
+        if before != now:
+            raise ConfigError(
+                f"run {run_id} cannot continue: its {what} is not what it began with; "
+                "run its configuration anew"
+            )
+    return Outcome(_carry_out(prepared, store, watcher, run_id), "resumed")
 
 
 def _carry_out(
