@@ -45,9 +45,13 @@ def _result_fields(params: BaseModel) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, info in type(params).model_fields.items():
         value = getattr(params, name)
-        if is_execution_only(info) or value == info.get_default(call_default_factory=True):
+        if is_execution_only(info):
             continue
-        kept[name] = _result_fields(value) if isinstance(value, BaseModel) else value
+        if isinstance(value, BaseModel):
+            inner = _result_fields(value)
+            kept |= {name: inner} if inner else {}
+        elif value != info.get_default(call_default_factory=True):
+            kept[name] = value
     return kept
 
 
