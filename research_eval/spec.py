@@ -198,11 +198,13 @@ class BodyInput:
         hidden_BLD: Embedded tokens.
         ids_BL: Token ids, int64.
         mask_BL: True at real tokens; None if there is no padding.
+        progress: Share of the training that is done, 0..1, for what is annealed; 1 outside it.
     """
 
     hidden_BLD: Tensor
     ids_BL: Tensor
     mask_BL: Tensor | None
+    progress: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +234,39 @@ class RoutingRecord:
     dropped_TK: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CouplingRecord:
+    """How one layer coupled experts that are all active; nothing carries gradient.
+
+    Attributes:
+        weights_EE: What expert i (row) takes from expert j, averaged over the real tokens.
+        similarity_EE: Cosine similarity of the experts' outputs, averaged over the real tokens.
+        members_HE: For a hypergraph, which experts belong to which hyperedge, 0..1.
+    """
+
+    layer: int
+    weights_EE: Tensor
+    similarity_EE: Tensor
+    members_HE: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathRecord:
+    """Which experts were visited one after another; nothing carries gradient.
+
+    N decision makers (samples, or tokens for language modelling), P steps, A actions: the
+    experts, and possibly a last one that ends the path.
+
+    Attributes:
+        chosen_NP: Expert visited at each step, -1 after the end of the path.
+        probs_NPA: Distribution of each decision, zero after the end of the path.
+    """
+
+    num_experts: int
+    chosen_NP: Tensor
+    probs_NPA: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class BodyOutput:
     """What a body returns.
@@ -240,11 +275,19 @@ class BodyOutput:
         hidden_BLD: The result; the shared frame normalises it.
         aux_losses: Auxiliary terms by name, each averaged over layers and never across them.
         routing: One record per routed layer, in order.
+        couplings: One record per layer that couples its experts.
+        path: The path through a pool of experts.
+        after_loss: For terms that need to know how well it went: called in training with the
+            task loss of each decision maker ([B] rows, or [B, L] tokens with 0 where there is no
+            target; detached), it returns further auxiliary terms.
     """
 
     hidden_BLD: Tensor
     aux_losses: Mapping[str, AuxLoss] = field(default_factory=dict)
     routing: tuple[RoutingRecord, ...] = ()
+    couplings: tuple[CouplingRecord, ...] = ()
+    path: PathRecord | None = None
+    after_loss: Callable[[Tensor], Mapping[str, AuxLoss]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +308,8 @@ class ModelSpec:
     """A model, as `MODELS_MAP` holds it.
 
     Attributes:
-        build: Makes the body: `build(params, context)`.
+        build: Makes the body: `build(params, context)`. Modules in it that define
+            `after_step()` are called once after each optimizer step.
         cost: Counts it: `cost(params, context, length)`; None lets the counter measure it.
         version: Raised when the same parameters come to mean another function.
         scale: Fields that change its cost, in the order in which matching should try them.
