@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class SpecMap(Mapping[str, Spec], Generic[Spec]):
     def _sources(self) -> dict[str, str | EntryPoint]:
         folder = importlib.import_module(self.package)
         found: dict[str, str | EntryPoint] = {
-            module.name.replace("_", "-") if self.kind == "dataset" else module.name: module.name
+            public_name(module.name): module.name
             for module in pkgutil.iter_modules(folder.__path__)
             if not module.name.startswith("_")
         }
@@ -106,9 +107,9 @@ class SpecMap(Mapping[str, Spec], Generic[Spec]):
             return found
         if self._from_class is not None and _is_module_class(found):
             return self._from_class(found)
-        kind = "class" if isinstance(found, type) else type(found).__name__
+        kind = "a class" if isinstance(found, type) else f"of type {type(found).__name__}"
         raise PluginError(
-            f"{where} is a {kind}, but a {self.kind} must be a {self._spec_type.__name__}"
+            f"{where} is {kind}, but a {self.kind} must be a {self._spec_type.__name__}"
             + (" or a class derived from torch.nn.Module" if self._from_class else "")
         )
 
@@ -138,6 +139,15 @@ class SpecMap(Mapping[str, Spec], Generic[Spec]):
         source = self._sources[name]
         module = source.module if isinstance(source, EntryPoint) else f"{self.package}.{source}"
         return Path(str(importlib.import_module(module).__file__))
+
+
+def public_name(stem: str) -> str:
+    """Return the name of the component in a file: the stem, with a dash before a number.
+
+    A module cannot have a dash in its name, so `wikitext_2.py` holds `wikitext-2`, while
+    `ag_news.py` holds `ag_news` and `sst2.py` holds `sst2`.
+    """
+    return re.sub(r"_(?=\d)", "-", stem)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ K experts chosen per token, V vocabulary.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,28 @@ class Dataset:
     counts: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str
     source: str
+
+
+def data_fingerprint(*splits: Split | None) -> str:
+    """Return the sha256 of all tensors of the given splits, their shapes and types included.
+
+    Args:
+        splits: Train, validation and test, in this order; None where there is no such split.
+    """
+    digest = hashlib.sha256()
+    for split in splits:
+        parts = (
+            []
+            if split is None
+            else [split.ids_NL, split.lengths_N, split.labels_N, split.domains_N]
+        )
+        digest.update(f"split of {len(parts)};".encode())
+        for tensor in parts:
+            described = None if tensor is None else (tuple(tensor.shape), str(tensor.dtype))
+            digest.update(f"{described};".encode())
+            if tensor is not None:
+                digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
