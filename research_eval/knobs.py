@@ -4,14 +4,13 @@ A parameter's *bounds* (pydantic ``Field``) say what is legal; its *knob* says w
 trying. Knobs are typed objects, so a misspelt keyword is a ``TypeError`` and never a range that
 is silently ignored. Ranges are static: one that moves between trials drops out of Optuna's joint
 sampling and importance. Relations between parameters are therefore not in the ranges but
-declared beside them as data (``Divides``, ``AtMost``), which one function checks and one mends.
+declared beside them as data (``Divides``, ``AtMost``); ``repair`` checks and mends them.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol, TypeGuard
 
@@ -20,10 +19,9 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from research_eval.errors import Issue
 
-
-def _is_number(value: object) -> TypeGuard[float]:
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether this is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -81,7 +79,7 @@ class Uniform(Knob):
 
     def contains(self, value: object) -> bool:
         """Return whether `value` is a number between the ends (steps are not required)."""
-        return _is_number(value) and self.low <= value <= self.high
+        return is_number(value) and self.low <= value <= self.high
 
     def nearest(self, value: float) -> float:
         """Return `value` moved to the closer end if it lies outside."""
@@ -109,7 +107,7 @@ class LogUniform(Knob):
 
     def contains(self, value: object) -> bool:
         """Return whether `value` is a number between the ends."""
-        return _is_number(value) and self.low <= value <= self.high
+        return is_number(value) and self.low <= value <= self.high
 
     def nearest(self, value: float) -> float:
         """Return `value` moved to the closer end if it lies outside."""
@@ -143,7 +141,7 @@ class Choice(Knob):
 
     def nearest(self, value: float) -> float | int | str | bool | None:
         """Return the closest numeric option, or the first option if they are not numbers."""
-        numbers = [o for o in self.options if _is_number(o)]
+        numbers = [o for o in self.options if is_number(o)]
         if not numbers:
             return self.options[0]
         inside = min(max(value, min(numbers)), max(numbers))
@@ -274,7 +272,7 @@ class Params(BaseModel):
         if unknown:
             raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
         for name, knob in cls.knobs().items():
-            illegal = [value for value in knob.corners() if not _validates(cls, name, value)]
+            illegal = [value for value in knob.corners() if not validates(cls, name, value)]
             if illegal:
                 raise TypeError(f"{cls.__name__}.{name}: {illegal} in its range are not legal")
 
@@ -314,103 +312,8 @@ def is_execution_only(info: FieldInfo) -> bool:
     return any(isinstance(mark, ExecutionOnly) for mark in info.metadata)
 
 
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """One value that was changed to make a configuration legal."""
-
-    field: str
-    before: Any
-    after: Any
-
-    def __str__(self) -> str:
-        return f"{self.field}={json.dumps(self.after)}"
-
-
-def check(
-    params: type[Params], values: Mapping[str, Any], *, skip: Collection[str] = ()
-) -> list[Issue]:
-    """Return what is wrong between the given values, one issue for each broken constraint.
-
-    Args:
-        params: The class that declares the fields.
-        values: Values that are legal one by one; a missing one counts as its default.
-        skip: Fields about which nothing is said, because they are known to be illegal.
-    """
-    issues = []
-    for constraint in params.all_constraints():
-        if not set(skip).isdisjoint(constraint.fields):
-            continue
-        pair = _pair(params, constraint, values)
-        if pair is not None and not constraint.holds(*pair):
-            name, other = constraint.fields
-            advice = constraint.mend(*pair)
-            issues.append(
-                Issue(
-                    name,
-                    f"{constraint.sentence()}, but {name} = {pair[0]} and {other} = {pair[1]}; "
-                    f"{name}={advice} would be legal",
-                )
-            )
-    return issues
-
-
-def repair(
-    params: type[Params], values: Mapping[str, Any]
-) -> tuple[dict[str, Any], tuple[Repair, ...]]:
-    """Return legal values close to the given ones, and what was changed.
-
-    The result always validates, repairing it again changes nothing, and legal values come back
-    as they are. Unknown keys are dropped; a value out of bounds becomes the nearest one of its
-    knob (its default if it has none); then constraints are mended in the order of declaration.
-
-    Args:
-        params: The class that declares the fields.
-        values: Any JSON values.
-    """
-    known = {name: value for name, value in values.items() if name in params.model_fields}
-    legal = {name: _legal_value(params, name, value) for name, value in known.items()}
-    mended = dict(legal)
-    while issues := check(params, mended):
-        for constraint in params.all_constraints():
-            pair = _pair(params, constraint, mended)
-            if pair is not None and not constraint.holds(*pair):
-                mended[constraint.fields[0]] = constraint.mend(*pair)
-        if check(params, mended) == issues:
-            raise AssertionError(f"constraints of {params.__name__} cannot all hold: {issues}")
-    changes = [
-        Repair(name, known.get(name, _default(params, name)), value)
-        for name, value in mended.items()
-        if name not in known or value is not legal[name] or legal[name] is not known[name]
-    ]
-    return mended, tuple(changes)
-
-
-def _default(params: type[Params], name: str) -> Any:
-    return params.model_fields[name].get_default(call_default_factory=True)
-
-
-def _pair(
-    params: type[Params], constraint: Constraint, values: Mapping[str, Any]
-) -> tuple[int, int] | None:
-    """Return the values a constraint relates, or None if one of them is not an integer."""
-    found = [values[n] if n in values else _default(params, n) for n in constraint.fields]
-    return (found[0], found[1]) if all(isinstance(v, int) for v in found) else None
-
-
-def _legal_value(params: type[Params], name: str, value: Any) -> Any:
-    """Return `value` if the field takes it alone, else a legal value near it."""
-    if _validates(params, name, value):
-        return value
-    knob = knob_of(params.model_fields[name])
-    if knob is None or not _is_number(value) or math.isnan(value):
-        return _default(params, name)
-    nearest = knob.nearest(value)
-    if isinstance(nearest, float) and not _validates(params, name, nearest):
-        return round(nearest)  # a fraction inside the range of an integer
-    return nearest
-
-
-def _validates(params: type[Params], name: str, value: Any) -> bool:
+def validates(params: type[Params], name: str, value: Any) -> bool:
+    """Return whether a field takes the value alone, whatever the other fields are."""
     try:
         params.model_validate_json(json.dumps({name: value}))
     except ValidationError as error:

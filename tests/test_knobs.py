@@ -18,13 +18,12 @@ from research_eval.knobs import (
     Params,
     Pluggable,
     Uniform,
-    check,
     is_execution_only,
     knob_of,
     plugin_kind_of,
-    repair,
 )
 from research_eval.registry import DATASETS_MAP, MODELS_MAP
+from research_eval.repair import check, repair
 
 
 class Sample(Params):

@@ -15,8 +15,9 @@ from research_eval.config.experiment import OPTIMIZERS, SCHEDULES, ExperimentCon
 from research_eval.config.messages import issues_of
 from research_eval.config.reading import apply_aliases, move, read_json, without_unreadable
 from research_eval.errors import ConfigError, Issue, did_you_mean
-from research_eval.knobs import Params, check, plugin_kind_of
+from research_eval.knobs import Params, plugin_kind_of
 from research_eval.registry import DATASETS_MAP, MAPS, MODELS_MAP
+from research_eval.repair import check
 from research_eval.spec import DatasetSpec, ModelSpec, RouterSpec
 
 SECTIONS = ("model_params", "dataset_params", "optimizer_params", "scheduler_params")
@@ -76,11 +77,14 @@ def load_file(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     return load_text(text, overrides=overrides, base_dir=path.resolve().parent, source=str(path))
 
 
-def validate(tree: Mapping[str, Any], *, base_dir: Path | None = None) -> Experiment:
+def validate(
+    tree: Mapping[str, Any], *, overrides: Iterable[str] = (), base_dir: Path | None = None
+) -> Experiment:
     """Validate a configuration that was made in Python.
 
     Args:
         tree: JSON values.
+        overrides: `path=value` settings that replace what the tree says.
         base_dir: Folder that relative paths start from; the working directory by default.
 
     Raises:
@@ -90,7 +94,8 @@ def validate(tree: Mapping[str, Any], *, base_dir: Path | None = None) -> Experi
         text = json.dumps(tree)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the configuration holds what is no JSON value: {error}") from None
-    return load_text(text, base_dir=base_dir or Path.cwd(), source="the configuration")
+    base_dir = base_dir or Path.cwd()
+    return load_text(text, overrides=overrides, base_dir=base_dir, source="the configuration")
 
 
 def load_text(
