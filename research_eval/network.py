@@ -23,7 +23,9 @@ from research_eval.spec import (
     BodyContext,
     BodyInput,
     BodyOutput,
+    CouplingRecord,
     ModelSpec,
+    PathRecord,
     RoutingRecord,
     Task,
     TransformerParams,
@@ -41,6 +43,8 @@ class NetworkOutput:
         num_targets: Number of targets, int64 scalar on the network's device.
         aux_losses: Auxiliary terms of the body by name.
         routing: One record per routed layer.
+        couplings: One record per layer that couples its experts.
+        path: The path through a pool of experts.
         logits_BC: Scores of the classes, fp32; None for language modelling.
     """
 
@@ -48,6 +52,8 @@ class NetworkOutput:
     num_targets: Tensor
     aux_losses: Mapping[str, AuxLoss] = field(default_factory=dict)
     routing: tuple[RoutingRecord, ...] = ()
+    couplings: tuple[CouplingRecord, ...] = ()
+    path: PathRecord | None = None
     logits_BC: Tensor | None = None
 
 
@@ -98,7 +104,9 @@ class Network(nn.Module):
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=INIT_STD)
 
-    def forward(self, ids_BL: Tensor, mask_BL: Tensor | None, labels: Tensor) -> NetworkOutput:
+    def forward(
+        self, ids_BL: Tensor, mask_BL: Tensor | None, labels: Tensor, progress: float = 1.0
+    ) -> NetworkOutput:
         """Return the loss and what the body reports.
 
         Args:
@@ -106,26 +114,45 @@ class Network(nn.Module):
             mask_BL: True at real tokens; None if there is no padding.
             labels: [B] classes, or [B, L] next tokens with `IGNORED_LABEL` where there is
                 nothing to predict.
+            progress: Share of the training that is done, for what a body anneals.
         """
-        found = self._run_body(ids_BL, mask_BL)
+        found = self._run_body(ids_BL, mask_BL, progress)
         hidden_BLD = self.norm(found.hidden_BLD)
         logits_BC = None
         if self.task == "classification":
             logits_BC = self._classify(hidden_BLD, mask_BL)
-            loss = F.cross_entropy(logits_BC, labels)
+            losses = F.cross_entropy(logits_BC, labels, reduction="none")
+            loss = losses.mean()
             num_targets = torch.full((), len(labels), dtype=torch.int64, device=labels.device)
         else:
-            hidden_TD, targets_T = hidden_BLD.flatten(0, 1), labels.flatten()
-            if mask_BL is not None:
-                hidden_TD, targets_T = hidden_TD[mask_BL.flatten()], targets_T[mask_BL.flatten()]
-            loss, num_targets = vocabulary_loss(hidden_TD, self.head.weight, targets_T)
+            loss, num_targets, losses = self._language_loss(hidden_BLD, mask_BL, labels)
+        aux_losses = dict(found.aux_losses)
+        if self.training and found.after_loss is not None:
+            aux_losses |= found.after_loss(losses.detach())
         return NetworkOutput(
             loss=loss,
             num_targets=num_targets,
-            aux_losses=found.aux_losses,
+            aux_losses=aux_losses,
             routing=found.routing,
+            couplings=found.couplings,
+            path=found.path,
             logits_BC=logits_BC,
         )
+
+    def _language_loss(
+        self, hidden_BLD: Tensor, mask_BL: Tensor | None, targets_BL: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the mean loss, the number of targets, and the loss at each position [B, L]."""
+        hidden_TD, targets_T = hidden_BLD.flatten(0, 1), targets_BL.flatten()
+        if mask_BL is None:
+            loss, num_targets, losses_T = vocabulary_loss(hidden_TD, self.head.weight, targets_T)
+            return loss, num_targets, losses_T.view(targets_BL.shape)
+        real_T = mask_BL.flatten()
+        loss, num_targets, losses_T = vocabulary_loss(
+            hidden_TD[real_T], self.head.weight, targets_T[real_T]
+        )
+        losses_BL = losses_T.new_zeros(targets_BL.shape).masked_scatter(mask_BL, losses_T)
+        return loss, num_targets, losses_BL
 
     def logits(self, ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
         """Return fp32 scores: [B, C] of the classes, or [B, L, V] of the next token."""
@@ -190,13 +217,24 @@ class Network(nn.Module):
         ids = torch.arange(length, device=self.embedding.weight.device)
         return (ids % self.context.vocab_size)[None]
 
-    def _run_body(self, ids_BL: Tensor, mask_BL: Tensor | None) -> BodyOutput:
+    def after_step(self) -> None:
+        """Tell the body's modules that an optimizer step is done, for example to move a bias."""
+        for module in self.body.modules():
+            step = getattr(module, "after_step", None)
+            if step is not None:
+                step()
+
+    def _run_body(
+        self, ids_BL: Tensor, mask_BL: Tensor | None, progress: float = 1.0
+    ) -> BodyOutput:
         length = ids_BL.shape[1]
         hidden_BLD = self.embedding(ids_BL)
         if self.params.positions == "learned":
             _fits(length, self.num_positions)
             hidden_BLD = hidden_BLD + self.positions.weight[:length]
-        found: BodyOutput = self.body(BodyInput(self.dropout(hidden_BLD), ids_BL, mask_BL))
+        found: BodyOutput = self.body(
+            BodyInput(self.dropout(hidden_BLD), ids_BL, mask_BL, progress)
+        )
         return found
 
     def _classify(self, hidden_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:

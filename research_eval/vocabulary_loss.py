@@ -26,8 +26,8 @@ BLOCK_ROWS = 64
 
 def vocabulary_loss(
     hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the mean cross-entropy of softmax(hidden @ weight.T), and the number of targets.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean cross-entropy of softmax(hidden @ weight.T), of how many, and of each.
 
     Equal to `torch.nn.functional.cross_entropy` up to rounding, except that the mean over no
     targets is 0 and not NaN. Under autocast to bf16 the matrix products are bf16 and the softmax
@@ -39,16 +39,17 @@ def vocabulary_loss(
         targets_T: Token ids, or `IGNORED_LABEL`.
 
     Returns:
-        The loss in nats, fp32 scalar; and an int64 scalar.
+        The loss in nats, fp32 scalar; the number of targets, int64 scalar; and the loss at each
+        target, fp32 [T], 0 where there is none, without gradient.
     """
     device = hidden_TD.device.type
     bf16 = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
     dtype = torch.bfloat16 if bf16 else torch.float32
     num_targets = (targets_T != IGNORED_LABEL).sum()
-    loss: Tensor = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    loss, losses_T = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
         hidden_TD.float(), weight_VD, targets_T, num_targets, dtype, torch.is_grad_enabled()
     )
-    return loss, num_targets
+    return loss, num_targets, losses_T
 
 
 class _VocabularyLoss(torch.autograd.Function):
@@ -61,11 +62,11 @@ class _VocabularyLoss(torch.autograd.Function):
         num_targets: Tensor,
         dtype: torch.dtype,
         with_gradient: bool,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         share_T1 = ((targets_T != IGNORED_LABEL) / num_targets.clamp(min=1)).unsqueeze(1)
         with torch.autocast(hidden_TD.device.type, enabled=False):
             x_TD, w_VD = hidden_TD.to(dtype), weight_VD.to(dtype)
-            loss = share_T1.new_zeros(())
+            losses_T = share_T1.new_zeros(len(x_TD))
             if with_gradient:
                 dhidden_TD = torch.empty_like(hidden_TD)
                 dweight_VD = torch.zeros_like(weight_VD)
@@ -75,17 +76,18 @@ class _VocabularyLoss(torch.autograd.Function):
                 x_RD, share_R1 = x_TD[rows], share_T1[rows]
                 dscores_RV = torch.mm(x_RD, w_VD.t(), out=scores_RV[: len(x_RD)])
                 losses_R = _losses(dscores_RV, targets_T[rows].clamp(min=0))
-                loss += torch.dot(losses_R, share_R1.squeeze(1))
+                losses_T[rows] = losses_R * (targets_T[rows] != IGNORED_LABEL)
                 if with_gradient:
                     torch.mul(dscores_RV @ w_VD, share_R1, out=dhidden_TD[rows])
                     _add_product(dweight_VD, dscores_RV.t(), (x_RD * share_R1).to(dtype))
         if with_gradient:
             ctx.save_for_backward(dhidden_TD, dweight_VD)
-        return loss
+        ctx.mark_non_differentiable(losses_T)
+        return torch.dot(losses_T, share_T1.squeeze(1)), losses_T
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dloss: Tensor, _dlosses_T: None) -> tuple[Tensor | None, ...]:
         dhidden_TD, dweight_VD = ctx.saved_tensors
         return dhidden_TD * dloss, dweight_VD * dloss, None, None, None, None
 

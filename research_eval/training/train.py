@@ -188,11 +188,12 @@ class Trainer:
         lr = peak_lr * lr_factor(step, self.total_steps, self.config.scheduler_params)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        progress = step / self.total_steps
         sums: dict[str, Tensor] = {}
         for rows_B in rows:
             batch = self.train_data.take(rows_B)
             with self.autocast():
-                output = self.forward(batch.ids_BL, batch.mask_BL, batch.labels)
+                output = self.forward(batch.ids_BL, batch.mask_BL, batch.labels, progress)
                 aux = sum(term.weight * term.value for term in output.aux_losses.values())
             self.scaler.scale((output.loss + aux) / len(rows)).backward()
             terms = {f"aux_{name}": term.value for name, term in output.aux_losses.items()}
@@ -219,6 +220,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
+        self.network.after_step()
         return norm.detach()
 
     def _raise_if_diverged(self) -> None:
