@@ -168,6 +168,47 @@ class RunRecord(NewRun):
         return None if summary is None else summary.value
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MetricHistory:
+    """All points of one metric of one run, by step; of a repeated step in order of recording.
+
+    Attributes:
+        steps: int64.
+        values: float64, NaN and infinities included.
+        times: float64, Unix seconds.
+    """
+
+    steps: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+    times: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExpertStats:
+    """An array of statistics that one layer's experts had at one step."""
+
+    step: int
+    layer: int
+    values: npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """What a store holds.
+
+    Attributes:
+        location: Path or URL, without a password.
+        schema_version: Of the tables.
+        bytes: Size of the database, without artifacts.
+        runs: Number of runs by status; a status that no run has is left out.
+    """
+
+    location: str
+    schema_version: str
+    bytes: int
+    runs: Mapping[RunStatus, int]
+
+
 class Recorder(Protocol):
     """Where a training loop reports to. The loop knows nothing else of a store."""
 

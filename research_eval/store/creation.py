@@ -1,0 +1,81 @@
+"""The first and the next opening of a database: is it ours, is it current, shall it be made?"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Engine, insert, inspect, select
+
+from research_eval.errors import StoreError
+from research_eval.store.engine import Address, store_errors
+from research_eval.store.schema import REVISIONS, VERSION_TABLE, metadata, version
+
+LATEST = REVISIONS[-1]
+
+
+def ensure_current(engine: Engine, address: Address, *, create: bool) -> None:
+    """Check that the database is a store of this version; make its tables if it is empty.
+
+    The tables and the version are written in one transaction, so of several processes that
+    start at once one makes them and the others find them.
+
+    Args:
+        engine: Opened for what is asked.
+        address: For messages.
+        create: Whether tables may be made in an empty database.
+
+    Raises:
+        StoreError: If it is empty and `create` is False, belongs to another program, or was
+            written by an older or a newer version.
+    """
+    with store_errors(address), engine.connect() as connection:
+        tables = _tables(connection)
+    if create and not tables:
+        with (
+            store_errors(address),
+            engine.connect().execution_options(writes=True) as connection,
+            connection.begin(),
+        ):
+            if not _tables(connection):
+                metadata.create_all(connection)
+                connection.execute(insert(version).values(version_num=LATEST))
+    with store_errors(address), engine.connect() as connection:
+        _check_version(connection, address)
+
+
+def stored_version(connection: Connection, address: Address) -> str:
+    """Return the schema version of a store, older and newer ones included.
+
+    Raises:
+        StoreError: If the database is not a store.
+    """
+    tables = _tables(connection)
+    if not tables:
+        raise StoreError(
+            f"{address} is empty: no run was ever recorded there; "
+            "`research-eval db init` makes a store of it"
+        )
+    if VERSION_TABLE not in tables:
+        shown = ", ".join(sorted(tables)[:4])
+        raise StoreError(
+            f"{address} is a database of another program (it has the tables {shown}); "
+            "choose another file"
+        )
+    found: str = connection.execute(select(version.c.version_num)).scalar_one()
+    return found
+
+
+def _check_version(connection: Connection, address: Address) -> None:
+    found = stored_version(connection, address)
+    if found not in REVISIONS:
+        raise StoreError(
+            f"{address} was written by a newer version of research-eval (its schema is {found}, "
+            f"this version knows up to {LATEST}); pip install --upgrade research-eval"
+        )
+    if found != LATEST:
+        raise StoreError(
+            f"{address} has schema {found}, but this version needs {LATEST}; "
+            f"upgrade it, a copy is kept: research-eval db upgrade --db {address}"
+        )
+
+
+def _tables(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())

@@ -1,0 +1,39 @@
+"""Where the store is when nobody says so."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from research_eval.errors import StoreError
+
+DEFAULT_NAME = "experiment_results.db"
+VARIABLE = "RESEARCH_EVAL_DB"
+
+
+def locate(*, create: bool) -> str | Path:
+    """Return the default store: a path, or the URL that the environment names.
+
+    `RESEARCH_EVAL_DB` decides. Without it, `experiment_results.db` is looked for in the working
+    directory and upward from it, as git looks for its folder.
+
+    Args:
+        create: Whether the caller may make a new store; then a missing one is placed in the
+            working directory.
+
+    Raises:
+        StoreError: If there is none and `create` is False.
+    """
+    named = os.environ.get(VARIABLE)
+    if named:
+        return named
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / DEFAULT_NAME).is_file():
+            return folder / DEFAULT_NAME
+    if create:
+        return here / DEFAULT_NAME
+    raise StoreError(
+        f"there is no {DEFAULT_NAME} in {here} or any folder above it; record a run first "
+        f"(research-eval run cfg.json), or name a store with --db or {VARIABLE}"
+    )

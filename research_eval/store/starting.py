@@ -1,0 +1,202 @@
+"""How a run enters the store, and how it is continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from research_eval.errors import StoreError
+from research_eval.records import NewRun, RunStatus
+from research_eval.store.batch import RunKey, write_summaries
+from research_eval.store.process import process_key
+from research_eval.store.queries import recorded_points, status_columns, status_now
+from research_eval.store.schema import (
+    attempts,
+    experiments,
+    metrics,
+    params,
+    schemas,
+    tags,
+    utc_now,
+)
+from research_eval.store.statements import storable, transition, write_rows
+from research_eval.store.summary import RunningSummary
+
+RESERVED_NAMES = ("last", "best")
+_ID = re.compile(r"\w[\w.-]{0,199}")
+_COLUMNS = [f.name for f in fields(NewRun) if f.name in experiments.c]
+
+
+def insert_run(connection: Connection, new: NewRun) -> RunKey:
+    """Write the rows of a run that starts now in this process.
+
+    Raises:
+        StoreError: If its id is taken or cannot be one, or its parent is not in the store.
+    """
+    _check_id(connection, new)
+    described = {name: _storable(getattr(new, name)) for name in _COLUMNS}
+    run_id = connection.execute(
+        insert(experiments)
+        .values(
+            **described
+            | _this_process(new.host)
+            | {
+                "group_name": new.group,
+                "schema_hash": _insert_schema(connection, new.config_schema_json),
+                "timestamp": utc_now(),
+                "status": RunStatus.RUNNING,
+                "attempt": 1,
+                "heartbeat": utc_now(),
+                "contended": False,
+            }
+        )
+        .returning(experiments.c.id)
+    ).scalar_one()
+    key = RunKey(run_id, new.experiment_id, 1)
+    _insert_attempt(connection, key, None)
+    write_rows(
+        connection,
+        params,
+        ("experiment_id", "param_name", "param_value", "param_number"),
+        [
+            (new.experiment_id, name, storable(text), number)
+            for name, text, number in flattened(json.loads(new.full_config_json))
+        ],
+    )
+    labels = [(new.experiment_id, storable(tag)) for tag in new.tags]
+    write_rows(connection, tags, ("experiment_id", "tag"), labels, existing="keep")
+    return key
+
+
+def continue_run(
+    connection: Connection, experiment_id: str, step: int
+) -> tuple[RunKey, dict[str, RunningSummary]]:
+    """Write the rows of a new attempt; return the summaries of the points that stay valid.
+
+    Args:
+        connection: In a transaction that writes.
+        experiment_id: The run.
+        step: Step of the resume point; what was recorded after it is superseded.
+
+    Raises:
+        StoreError: If there is no such run, or it is neither INTERRUPTED nor LOST.
+    """
+    found = connection.execute(
+        select(experiments.c.id, experiments.c.attempt, experiments.c.host, *status_columns())
+        .where(experiments.c.experiment_id == experiment_id)
+        .with_for_update()
+    ).one_or_none()
+    if found is None:
+        raise StoreError(f"there is no run {experiment_id} to resume")
+    status = status_now(found)
+    if status is RunStatus.LOST:
+        transition(connection, found.id, RunStatus.LOST)
+    elif status is not RunStatus.INTERRUPTED:
+        where = f" on {found.host} as process {found.pid}" if status is RunStatus.RUNNING else ""
+        raise StoreError(
+            f"run {experiment_id} is {status}{where}; only an INTERRUPTED or LOST run is resumed"
+        )
+    _close_attempts(connection, found.id, status, step)
+    key = RunKey(found.id, experiment_id, found.attempt + 1)
+    transition(
+        connection,
+        found.id,
+        RunStatus.RUNNING,
+        **_this_process(None),
+        attempt=key.attempt,
+        heartbeat=utc_now(),
+        ended=None,
+        error=None,
+    )
+    _insert_attempt(connection, key, step)
+    return key, _summarize_again(connection, key)
+
+
+def _check_id(connection: Connection, new: NewRun) -> None:
+    if not _ID.fullmatch(new.experiment_id) or new.experiment_id in RESERVED_NAMES:
+        raise StoreError(
+            f"'{new.experiment_id}' cannot be the id of a run: an id is made of up to 200 letters, "
+            f"digits, '_', '-' and '.', and is none of {', '.join(RESERVED_NAMES)}"
+        )
+    ids = select(experiments.c.experiment_id)
+    if connection.execute(ids.where(experiments.c.experiment_id == new.experiment_id)).first():
+        raise StoreError(f"there is a run {new.experiment_id} already; an id is used once")
+    if new.parent is not None and not (
+        connection.execute(ids.where(experiments.c.experiment_id == new.parent)).first()
+    ):
+        raise StoreError(
+            f"the parent of run {new.experiment_id}, {new.parent}, is not in this store"
+        )
+
+
+def _storable(value: Any) -> Any:
+    return storable(value) if isinstance(value, str) else value
+
+
+def _this_process(host: str | None) -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": host or platform.node(), "pid": pid, "process": process_key(pid)}
+
+
+def _insert_schema(connection: Connection, schema_json: str | None) -> str | None:
+    if schema_json is None:
+        return None
+    digest = hashlib.sha256(schema_json.encode()).hexdigest()
+    row = (digest, schema_json)
+    write_rows(connection, schemas, ("hash", "schema_json"), [row], existing="keep")
+    return digest
+
+
+def _insert_attempt(connection: Connection, key: RunKey, resumed_step: int | None) -> None:
+    process = select(experiments.c.host, experiments.c.pid).where(experiments.c.id == key.run_id)
+    host, pid = connection.execute(process).one()
+    connection.execute(
+        insert(attempts).values(
+            run_id=key.run_id,
+            attempt=key.attempt,
+            status=RunStatus.RUNNING,
+            started=utc_now(),
+            host=host,
+            pid=pid,
+            resumed_step=resumed_step,
+        )
+    )
+
+
+def _close_attempts(connection: Connection, run_id: int, status: RunStatus, step: int) -> None:
+    """Mark what earlier attempts recorded after the resume point as superseded."""
+    of_run = update(attempts).where(attempts.c.run_id == run_id)
+    limit = func.coalesce(attempts.c.valid_to_step, step)
+    connection.execute(of_run.where(limit >= step).values(valid_to_step=step))
+    connection.execute(of_run.where(attempts.c.status == RunStatus.RUNNING).values(status=status))
+
+
+def _summarize_again(connection: Connection, key: RunKey) -> dict[str, RunningSummary]:
+    summaries: dict[str, RunningSummary] = {}
+    for name, step, value in recorded_points(connection, key.run_id):
+        summaries.setdefault(name, RunningSummary()).add(step, value)
+    connection.execute(metrics.delete().where(metrics.c.experiment_id == key.experiment_id))
+    write_summaries(connection, key.experiment_id, summaries)
+    return summaries
+
+
+def flattened(value: Any, path: str = "") -> Iterator[tuple[str, str, float | None]]:
+    """Yield (dotted name, text, number) of every leaf of a configuration; a list is one leaf.
+
+    The text of a string is the string, that of anything else its JSON. The number is None unless
+    the leaf is a number or a Boolean.
+    """
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from flattened(inner, f"{path}.{name}" if path else name)
+        return
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    yield path, text, float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,42 @@
+"""The summary of a metric, folded point by point in the order of recording."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class RunningSummary:
+    """Last value and extremes of one metric so far; the fields of `records.MetricSummary`."""
+
+    value: float = math.nan
+    step: int = 0
+    minimum: float | None = None
+    minimum_step: int | None = None
+    maximum: float | None = None
+    maximum_step: int | None = None
+    count: int = 0
+    nonfinite: int = 0
+
+    def add(self, step: int, value: float) -> None:
+        """Take in the next point; of equal extremes the first is kept."""
+        self.value, self.step = value, step
+        self.count += 1
+        if not math.isfinite(value):
+            self.nonfinite += 1
+            return
+        if self.minimum is None or value < self.minimum:
+            self.minimum, self.minimum_step = value, step
+        if self.maximum is None or value > self.maximum:
+            self.maximum, self.maximum_step = value, step
+
+
+def nan_as_null(value: float) -> float | None:
+    """Return what is stored for a value: NULL means NaN (see `schema`)."""
+    return None if math.isnan(value) else value
+
+
+def null_as_nan(stored: float | None) -> float:
+    """Return the value that was stored."""
+    return math.nan if stored is None else stored
