@@ -226,6 +226,9 @@ class Recorder(Protocol):
     def artifact(self, kind: ArtifactKind, path: Path) -> None:
         """Register a finished file inside the run's artifact folder."""
 
+    def flush(self) -> None:
+        """Return when all that was reported is safe from the death of this process."""
+
 
 @dataclass(slots=True)
 class ListRecorder:
@@ -253,6 +256,9 @@ class ListRecorder:
     def artifact(self, kind: ArtifactKind, path: Path) -> None:
         """Append (kind, path)."""
         self.artifacts.append((kind, path))
+
+    def flush(self) -> None:
+        """Do nothing: the lists live as long as whoever looks at them."""
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """Return (step, value) of one metric, in the order of recording."""
