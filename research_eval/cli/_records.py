@@ -1,0 +1,99 @@
+"""Runs as rows: what a list shows of a record, and under which names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from research_eval.cli._render import Column, age, amount, number, printable
+from research_eval.runlog import duration
+
+if TYPE_CHECKING:
+    from research_eval.records import RunRecord
+
+SHORTEST_ID = 8
+
+ID = Column("experiment_id", "id", is_fixed=True)
+NAME = Column("experiment_name", "name")
+MODEL = Column("model_type", "model")
+DATA = Column("dataset_name", "data")
+SEED = Column("seed", "seed", is_number=True)
+STATUS = Column("status", "status", lambda value: printable(value).lower(), is_fixed=True)
+PARAMETERS = Column("param_count", "parameters", amount, is_number=True, is_optional=True)
+FLOPS = Column("flops_per_token", "FLOPs/token", amount, is_number=True, is_optional=True)
+TIME = Column("seconds", "time", duration, is_number=True, is_optional=True)
+NOTES = Column("flags", "notes", lambda flags: in_words(flags))
+
+LIST_METRICS = ("param_count", "flops_per_token", "total_training_time_seconds")
+"""What every list shows besides scores."""
+
+
+def monitored(record: RunRecord) -> str | None:
+    """Return the score by which a run selected its weights, such as `f1`, if it says so."""
+    try:
+        settings = json.loads(record.full_config_json)["training_params"]
+        return str(settings["monitor"]).partition(":")[0].removeprefix("val_")
+    except (ValueError, KeyError, TypeError):  # a tracked run has a configuration of its own kind
+        return None
+
+
+def in_words(flags: dict[str, str]) -> str:
+    """Return the names of flags as words."""
+    return printable(", ".join(name.replace("_", " ") for name in flags)) or "-"
+
+
+def row(record: RunRecord, *, now: datetime | None = None) -> dict[str, Any]:
+    """Return a run as one flat row; times in seconds and UTC.
+
+    Args:
+        record: The run.
+        now: When this is, for the age; the present by default.
+    """
+    score = monitored(record)
+    started = record.timestamp.replace(tzinfo=record.timestamp.tzinfo or UTC)
+    seconds = record.value("total_training_time_seconds")
+    return {
+        "experiment_id": record.experiment_id,
+        "experiment_name": record.experiment_name,
+        "project": record.project,
+        "model_type": record.model_type,
+        "dataset_name": record.dataset_name,
+        "seed": record.seed,
+        "status": str(record.status),
+        "score_name": score and f"final_val_{score}",
+        "score": score and record.value(f"final_val_{score}"),
+        "param_count": record.value("param_count"),
+        "flops_per_token": record.value("flops_per_token"),
+        "seconds": seconds,
+        "timestamp": started.isoformat(timespec="seconds"),
+        "age_seconds": ((now or datetime.now(UTC)) - started).total_seconds(),
+        "flags": dict(record.flags) | ({"contended": "shared machine"} if record.contended else {}),
+    }
+
+
+def list_columns(records: Sequence[RunRecord]) -> list[Column]:
+    """Return the columns of `runs list`; ids are cut as long as they stay different."""
+    length = distinct_length([record.experiment_id for record in records])
+    return [
+        Column("experiment_id", "id", lambda each: printable(each[:length]), is_fixed=True),
+        NAME,
+        MODEL,
+        DATA,
+        SEED,
+        STATUS,
+        Column("score_name", "metric", is_optional=True),
+        Column("score", "score", number, is_number=True),
+        NOTES,
+        PARAMETERS,
+        TIME,
+        Column("age_seconds", "age", age, is_number=True, is_optional=True),
+    ]
+
+
+def distinct_length(ids: Sequence[str]) -> int:
+    """Return the least number of characters, 8 or more, by which all ids differ."""
+    longest = max(map(len, ids), default=SHORTEST_ID)
+    lengths = range(SHORTEST_ID, longest)
+    return next((n for n in lengths if len({i[:n] for i in ids}) == len(ids)), longest)

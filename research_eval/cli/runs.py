@@ -1,0 +1,114 @@
+"""`runs`: look at what is recorded. Nothing here loads torch or creates a database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from research_eval.cli import _records
+from research_eval.cli._options import DbOption, FormatOption
+from research_eval.cli._render import (
+    Format,
+    note,
+    number,
+    print_rows,
+    print_sections,
+    printable,
+    size,
+)
+from research_eval.records import RunStatus
+
+if TYPE_CHECKING:
+    from research_eval.records import RunRecord
+    from research_eval.store import Store
+
+app = typer.Typer(help="Look at recorded runs.", no_args_is_help=True)
+
+
+@contextmanager
+def reading(database: str | None) -> Iterator[Store]:
+    """Open the store that is meant, read-only, and say where it is."""
+    from research_eval.store import Store
+    from research_eval.store.location import locate
+
+    with Store.open(database or locate(create=False), mode="ro") as store:
+        note(f"database: {printable(store.path or store.url)}")
+        yield store
+
+
+@app.command("list")
+def list_runs(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    project: Annotated[str | None, typer.Option(help="Only of this project.")] = None,
+    model_type: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    dataset_name: Annotated[str | None, typer.Option(help="Only on this data set.")] = None,
+    status: Annotated[
+        RunStatus | None, typer.Option(case_sensitive=False, help="Only with this status.")
+    ] = None,
+    database: DbOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List runs, newest first."""
+    with reading(database) as store:
+        records = store.runs(
+            project=project,
+            model_type=model_type,
+            dataset_name=dataset_name,
+            status=status,
+            limit=limit,
+        )
+    print_rows([_records.row(r) for r in records], _records.list_columns(records), form)
+
+
+@app.command()
+def show(
+    run: Annotated[
+        str, typer.Argument(metavar="ID", help="An id, its beginning, a unique name, or last.")
+    ],
+    database: DbOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show everything that is recorded of a run."""
+    with reading(database) as store:
+        record = store.run(run)
+        artifacts = store.artifacts(record.experiment_id)
+        folder = store.artifact_dir
+    sections = {
+        "run": _facts(record),
+        "error": {} if record.error is None else {"": record.error},
+        "flags": dict(record.flags),
+        "metrics": {name: asdict(summary) for name, summary in sorted(record.metrics.items())},
+        "config": json.loads(record.full_config_json),
+        "environment": json.loads(record.env_details_json),
+        "artifacts": {str(folder / each.path): asdict(each) for each in artifacts},
+    }
+    print_sections(sections, form, texts={"metrics": _metric, "artifacts": _artifact})
+
+
+def _facts(record: RunRecord) -> dict[str, Any]:
+    left_out = {"full_config_json", "config_schema_json", "env_details_json", "metrics", "flags"}
+    facts = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in left_out}
+    order = ("experiment_id", "experiment_name", "status", "error")
+    facts = {name: facts[name] for name in order} | facts
+    del facts["error"]
+    return {name: value for name, value in facts.items() if value is not None and value != ()}
+
+
+def _metric(summary: Mapping[str, Any]) -> str:
+    text = number(summary["value"])
+    if summary["count"] > 1 and summary["minimum"] is not None:
+        text += (
+            f"  at step {summary['step']}; {summary['count']} points from "
+            f"{number(summary['minimum'])} at step {summary['minimum_step']} to "
+            f"{number(summary['maximum'])} at step {summary['maximum_step']}"
+        )
+    return text + (f"; {summary['nonfinite']} not finite" if summary["nonfinite"] else "")
+
+
+def _artifact(artifact: Mapping[str, Any]) -> str:
+    return f"{artifact['kind']}, {size(artifact['bytes'])}"
