@@ -1,0 +1,212 @@
+"""Writes the reference pages from the declarations: `make docs`.
+
+Nothing on these pages is typed by hand, so nothing on them can be out of date; a test compares.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from research_eval.config import json_schema
+from research_eval.config.experiment import (
+    OPTIMIZERS,
+    SCHEDULES,
+    ExperimentConfig,
+    Origin,
+    TrainingParams,
+)
+from research_eval.knobs import Params
+from research_eval.metrics import METRICS
+from research_eval.registry import DATASETS_MAP, MODELS_MAP, ROUTERS_MAP
+from research_eval.spec import DatasetParams, TransformerParams
+
+REFERENCE = Path(__file__).parent / "reference"
+
+NOTE = "<!-- Written by docs/generate.py; `make docs` writes it again. -->\n"
+
+FIELD_COLUMNS = ("field", "type", "default", "legal", "searched", "meaning")
+
+
+def pages() -> dict[str, str]:
+    """Return the text of every page by its file name."""
+    return {
+        "config.md": _config_page(),
+        "models.md": _models_page(),
+        "datasets.md": _datasets_page(),
+        "routers.md": _routers_page(),
+        "metrics.md": _metrics_page(),
+        "run.schema.json": json.dumps(json_schema(), indent=2) + "\n",
+    }
+
+
+def _config_page() -> str:
+    return _page(
+        "Configuration",
+        "One experiment is one JSON object. Everything but the first three fields has a default; "
+        "unknown fields are errors. A field marked *execution* decides how a run is carried out "
+        "and not what comes out of it: it does not enter the configuration's hash.",
+        _section("The top level", ExperimentConfig),
+        "`model_params` are described in [models](models.md), `dataset_params` in "
+        "[datasets](datasets.md).\n",
+        *(_section(f"optimizer_params: {name}", params) for name, params in OPTIMIZERS.items()),
+        *(_section(f"scheduler_params: {name}", params) for name, params in SCHEDULES.items()),
+        _section("training_params", TrainingParams),
+        _section("origin", Origin),
+    )
+
+
+def _models_page() -> str:
+    return _page(
+        "Models",
+        "`model_type` names one of these, or a class in a file: `./my_model.py:MyModel`.",
+        _section("Every model", TransformerParams),
+        *(
+            _section(name, spec.params, TransformerParams, f"Version {spec.version}.")
+            for name, spec in MODELS_MAP.items()
+        ),
+    )
+
+
+def _datasets_page() -> str:
+    return _page(
+        "Data sets",
+        "`dataset_name` names one of these, or a `DatasetSpec` in a file: `./my_data.py:DATA`.",
+        _section("Every data set", DatasetParams),
+        *(
+            _section(
+                name,
+                spec.params,
+                DatasetParams,
+                f"`dataset_type` {spec.dataset_type}; for {' or '.join(spec.tasks)}. "
+                f"Version {spec.version}.",
+            )
+            for name, spec in DATASETS_MAP.items()
+        ),
+    )
+
+
+def _routers_page() -> str:
+    rows = [
+        (f"`{name}`", "learned" if spec.learned else "control, without gradient", _summary(spec))
+        for name, spec in ROUTERS_MAP.items()
+    ]
+    return _page(
+        "Routers",
+        "`model_params.router` of `moe` names one of these, or a class in a file: "
+        "`./my_router.py:MyRouter`.",
+        _table(("router", "kind", "meaning"), rows),
+    )
+
+
+def _metrics_page() -> str:
+    rows = [
+        (
+            f"`{metric.name}`",
+            f"`{metric.history}`" if metric.history else "",
+            metric.direction or "",
+            metric.unit,
+            metric.task or "",
+            metric.meaning,
+        )
+        for metric in METRICS
+    ]
+    columns = ("metric", "points during training", "better", "unit", "task", "meaning")
+    return _page("Metrics", "What a run records.", _table(columns, rows))
+
+
+def _page(title: str, introduction: str, *parts: str) -> str:
+    return "\n".join([NOTE, f"# {title}\n", f"{introduction}\n", *parts])
+
+
+def _section(
+    title: str, params: type[Params], base: type[Params] | None = None, remark: str = ""
+) -> str:
+    """Return a heading, the meaning and a table of the fields that differ from those of `base`."""
+    known = _properties(base) if base else {}
+    fields = {n: p for n, p in _properties(params).items() if known.get(n) != p}
+    shared = set(base.all_constraints()) if base else set()
+    lines = [f"## {title}\n", f"{params.__doc__} {remark}".strip() + "\n"]
+    lines += [f"{c.sentence()}.\n" for c in params.all_constraints() if c not in shared]
+    aliases = params.all_aliases().items() - (base.all_aliases().items() if base else set())
+    if aliases:
+        read = ", ".join(f"`{alias}` as `{name}`" for alias, name in sorted(aliases))
+        lines.append(f"Also read: {read}.\n")
+    rows = [
+        (
+            f"`{name}`",
+            _type(field),
+            _default(field),
+            ", ".join(_bounds(field)),
+            _searched(field),
+            _meaning(field),
+        )
+        for name, field in fields.items()
+    ]
+    return "\n".join([*lines, _table(FIELD_COLUMNS, rows) if rows else "No further fields.\n"])
+
+
+def _properties(params: type[Params]) -> Mapping[str, dict[str, Any]]:
+    found: Mapping[str, dict[str, Any]] = params.model_json_schema()["properties"]
+    return found
+
+
+def _options(field: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [option for each in field.get("anyOf", []) for option in _options(each)] or [field]
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    words = []
+    for option in _options(field):
+        if "enum" in option or "const" in option:
+            words += [f"`{json.dumps(v)}`" for v in option.get("enum", [option.get("const")])]
+        elif option.get("type") == "array":
+            words.append(f"list of {_type(option['items'])}")
+        else:
+            words.append(option.get("type", "object"))
+    return " or ".join(dict.fromkeys(words))
+
+
+def _default(field: Mapping[str, Any]) -> str:
+    return f"`{json.dumps(field['default'])}`" if "default" in field else ""
+
+
+def _bounds(field: Mapping[str, Any]) -> Iterable[str]:
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    for option in _options(field):
+        yield from (f"{sign} {option[key]}" for key, sign in signs.items() if key in option)
+
+
+def _searched(field: Mapping[str, Any]) -> str:
+    match field.get("x-knob"):
+        case {"kind": "Choice", "options": options}:
+            return ", ".join(json.dumps(option) for option in options)
+        case {"kind": "LogUniform", "low": low, "high": high}:
+            return f"{low} to {high}, log"
+        case {"kind": "Uniform", "low": low, "high": high, "step": step}:
+            return f"{low} to {high}" + (f", step {step}" if step else "")
+    return ""
+
+
+def _meaning(field: Mapping[str, Any]) -> str:
+    mark = "*Execution.* " if field.get("x-execution-only") else ""
+    return mark + " ".join(field.get("description", "").split())
+
+
+def _summary(spec: Any) -> str:
+    return str(spec.build.__doc__ or "").strip().partition("\n")[0]
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    columns = tuple(columns)
+    lines = [columns, ("---",) * len(columns), *rows]
+    escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+if __name__ == "__main__":
+    REFERENCE.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8")
