@@ -50,9 +50,9 @@ class Rows(NamedTuple):
     ids_NL: Tensor
     labels_N: Tensor | None = None
 
-    def take(self, keep_N: Tensor) -> Rows:
-        """Return the rows at which `keep_N` is True."""
-        return Rows(self.ids_NL[keep_N], None if self.labels_N is None else self.labels_N[keep_N])
+    def take(self, which: Tensor) -> Rows:
+        """Return the rows at the given indices, or where a mask is True."""
+        return Rows(self.ids_NL[which], None if self.labels_N is None else self.labels_N[which])
 
 
 Draw = Callable[[torch.Generator, int], Rows]
