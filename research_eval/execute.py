@@ -279,12 +279,13 @@ def _train_and_measure(
     stop: StopSignal,
 ) -> None:
     config = prepared.experiment.config
-    trainer = Trainer(config, network, prepared.dataset, writer, files, watcher, stop)
-    if files.resume.exists():
-        watcher.say(f"continuing {writer.experiment_id} from step {trainer.restore()}")
-    else:
+    is_resumed = files.resume.exists()
+    if not is_resumed:
         _keep_plugins(prepared.experiment, writer)
         _declare(prepared, writer)
+    trainer = Trainer(config, network, prepared.dataset, writer, files, watcher, stop)
+    if is_resumed:
+        watcher.say(f"continuing {writer.experiment_id} from step {trainer.restore()}")
     trainer.run()
     _hand_over(prepared, trainer, writer, files)
 
