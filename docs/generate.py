@@ -6,7 +6,7 @@ Nothing on these pages is typed by hand, so nothing on them can be out of date; 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from research_eval.config.experiment import (
 )
 from research_eval.knobs import Params
 from research_eval.metrics import METRICS
+from research_eval.parameters import Parameter, describe
 from research_eval.registry import DATASETS_MAP, MODELS_MAP, ROUTERS_MAP
 from research_eval.spec import DatasetParams, TransformerParams
 
@@ -125,8 +126,8 @@ def _section(
     title: str, params: type[Params], base: type[Params] | None = None, remark: str = ""
 ) -> str:
     """Return a heading, the meaning and a table of the fields that differ from those of `base`."""
-    known = _properties(base) if base else {}
-    fields = {n: p for n, p in _properties(params).items() if known.get(n) != p}
+    known = _parameters(base) if base else {}
+    fields = [field for name, field in _parameters(params).items() if known.get(name) != field]
     shared = set(base.all_constraints()) if base else set()
     lines = [f"## {title}\n", f"{params.__doc__} {remark}".strip() + "\n"]
     lines += [f"{c.sentence()}.\n" for c in params.all_constraints() if c not in shared]
@@ -136,63 +137,20 @@ def _section(
         lines.append(f"Also read: {read}.\n")
     rows = [
         (
-            f"`{name}`",
-            _type(field),
-            _default(field),
-            ", ".join(_bounds(field)),
-            _searched(field),
-            _meaning(field),
+            f"`{field.name}`",
+            field.type,
+            f"`{field.default}`" if field.default else "",
+            field.legal,
+            field.searched,
+            ("*Execution.* " if field.is_execution else "") + field.meaning,
         )
-        for name, field in fields.items()
+        for field in fields
     ]
     return "\n".join([*lines, _table(FIELD_COLUMNS, rows) if rows else "No further fields.\n"])
 
 
-def _properties(params: type[Params]) -> Mapping[str, dict[str, Any]]:
-    found: Mapping[str, dict[str, Any]] = params.model_json_schema()["properties"]
-    return found
-
-
-def _options(field: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [option for each in field.get("anyOf", []) for option in _options(each)] or [field]
-
-
-def _type(field: Mapping[str, Any]) -> str:
-    words = []
-    for option in _options(field):
-        if "enum" in option or "const" in option:
-            words += [f"`{json.dumps(v)}`" for v in option.get("enum", [option.get("const")])]
-        elif option.get("type") == "array":
-            words.append(f"list of {_type(option['items'])}")
-        else:
-            words.append(option.get("type", "object"))
-    return " or ".join(dict.fromkeys(words))
-
-
-def _default(field: Mapping[str, Any]) -> str:
-    return f"`{json.dumps(field['default'])}`" if "default" in field else ""
-
-
-def _bounds(field: Mapping[str, Any]) -> Iterable[str]:
-    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    for option in _options(field):
-        yield from (f"{sign} {option[key]}" for key, sign in signs.items() if key in option)
-
-
-def _searched(field: Mapping[str, Any]) -> str:
-    match field.get("x-knob"):
-        case {"kind": "Choice", "options": options}:
-            return ", ".join(json.dumps(option) for option in options)
-        case {"kind": "LogUniform", "low": low, "high": high}:
-            return f"{low} to {high}, log"
-        case {"kind": "Uniform", "low": low, "high": high, "step": step}:
-            return f"{low} to {high}" + (f", step {step}" if step else "")
-    return ""
-
-
-def _meaning(field: Mapping[str, Any]) -> str:
-    mark = "*Execution.* " if field.get("x-execution-only") else ""
-    return mark + " ".join(field.get("description", "").split())
+def _parameters(params: type[Params]) -> dict[str, Parameter]:
+    return {each.name: each for each in describe(params.model_json_schema())}
 
 
 def _summary(spec: Any) -> str:
