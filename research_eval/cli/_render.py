@@ -101,7 +101,7 @@ def print_rows(
             out = console()
             if title:
                 out.print(title, style="bold")
-            out.print(_table(rows, _fitting(rows, columns, out.width)))
+            _show(out, _table(rows, _fitting(rows, columns, out.width)))
 
 
 def print_sections(
@@ -137,7 +137,7 @@ def print_sections(
                 pairs = values.items() if section in (texts or {}) else flattened(values)
                 rows = [{"name": name, "value": value} for name, value in pairs]
                 columns = [Column("name", ""), Column("value", "", show)]
-                out.print(_table(rows, columns, has_header=False))
+                _show(out, _table(rows, columns, has_header=False))
 
 
 def _filled(sections: Mapping[str, Row]) -> list[tuple[str, Row]]:
@@ -216,6 +216,16 @@ def _table(rows: Sequence[Row], columns: Sequence[Column], *, has_header: bool =
     for row in rows:
         table.add_row(*(Text(column.text(row)) for column in columns))
     return table
+
+
+def _show(out: Console, table: Table) -> None:
+    """Print a table; where nobody looks, without the blanks that fill its last column."""
+    if out.is_terminal:
+        out.print(table)
+        return
+    with out.capture() as captured:
+        out.print(table)
+    write("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _fitting(rows: Sequence[Row], columns: Sequence[Column], width: int) -> list[Column]:

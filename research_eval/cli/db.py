@@ -10,7 +10,7 @@ from research_eval.cli._options import DbOption, FormatOption
 from research_eval.cli._render import Format, print_sections
 from research_eval.cli.runs import reading
 
-app = typer.Typer(help="Look after the database.", no_args_is_help=True)
+app = typer.Typer(help="Look after the database.")
 
 
 @app.command()

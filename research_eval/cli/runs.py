@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from research_eval.records import RunRecord
     from research_eval.store import Store
 
-app = typer.Typer(help="Look at recorded runs.", no_args_is_help=True)
+app = typer.Typer(help="Look at recorded runs.")
 
 
 @contextmanager
