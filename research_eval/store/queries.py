@@ -158,7 +158,7 @@ def _summaries(
     if wanted is not None:
         query = query.where(metrics.c.metric_name.in_(wanted))
     found: dict[str, dict[str, MetricSummary]] = {}
-    for run, name, value, *rest in connection.execute(query):
+    for run, name, value, *rest in connection.execute(query).all():
         found.setdefault(run, {})[name] = MetricSummary(null_as_nan(value), *rest)
     return found
 

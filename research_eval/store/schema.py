@@ -26,7 +26,9 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Select,
+    String,
     Table,
     Text,
     event,
@@ -74,7 +76,13 @@ def _belongs_to_run(**options: Any) -> Column[str]:
     return Column("experiment_id", Text, run, nullable=False, **options)
 
 
-version = Table(VERSION_TABLE, metadata, Column("version_num", Text, primary_key=True))
+# As Alembic would make it.
+version = Table(
+    VERSION_TABLE,
+    metadata,
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+)
 
 schemas = Table(
     "schemas",
