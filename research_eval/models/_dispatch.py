@@ -20,6 +20,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from research_eval.models._blocks import activate, in_features, output_std
+from research_eval.models._grouped import (
+    Slices,
+    has_grouped_product,
+    slices_of,
+    times_weight,
+    weight_gradient,
+)
 from research_eval.spec import INIT_STD, BodyInput, TransformerParams
 
 
@@ -109,17 +116,13 @@ class _Groups:
         token_S: Token of each sorted assignment.
         order_S: Place of each sorted assignment in the flattened [T, K].
         place_S: Where each assignment of the flattened [T, K] is in the sorted order.
-        ends_E: End of each expert's slice, int32.
-        grouped: Whether the device has a product for all slices at once; else `slices` is used.
-        slices: (expert, start, end) of the experts that have tokens.
+        slices: Where each expert's assignments are.
     """
 
     token_S: Tensor
     order_S: Tensor
     place_S: Tensor
-    ends_E: Tensor
-    grouped: bool
-    slices: tuple[tuple[int, int, int], ...]
+    slices: Slices
 
 
 def _sort_by_expert(chosen_TK: Tensor, num_experts: int, *, grouped: bool) -> _Groups:
@@ -127,47 +130,8 @@ def _sort_by_expert(chosen_TK: Tensor, num_experts: int, *, grouped: bool) -> _G
     order_S = flat_S.argsort(stable=True)
     place_S = torch.empty_like(order_S)
     place_S[order_S] = torch.arange(len(order_S), device=order_S.device)
-    ends_E = torch.bincount(flat_S, minlength=num_experts).cumsum(0).to(torch.int32)
-    slices: tuple[tuple[int, int, int], ...] = ()
-    if not grouped:  # reading the ends waits for a GPU, so the grouped product does without
-        ends = ends_E.tolist()
-        starts = [0, *ends[:-1]]
-        slices = tuple(
-            (e, s, t) for e, (s, t) in enumerate(zip(starts, ends, strict=True)) if t > s
-        )
-    return _Groups(order_S // chosen_TK.shape[1], order_S, place_S, ends_E, grouped, slices)
-
-
-def _has_grouped_product(x_TD: Tensor, weight_EAB: Tensor) -> bool:
-    """Return whether `F.grouped_mm` is fast here: bf16, CUDA from sm80, rows of 16 bytes."""
-    return (
-        x_TD.is_cuda
-        and x_TD.dtype == torch.bfloat16
-        and torch.cuda.get_device_capability(x_TD.device) >= (8, 0)
-        and all(size % 8 == 0 for size in weight_EAB.shape[1:])
-    )
-
-
-def _times_weight(x_SA: Tensor, weight_EAB: Tensor, groups: _Groups) -> Tensor:
-    """Return [S, B]: each row times the matrix of its expert."""
-    if groups.grouped:
-        return F.grouped_mm(x_SA, weight_EAB, offs=groups.ends_E)
-    y_SB = x_SA.new_empty(x_SA.shape[0], weight_EAB.shape[2])
-    for expert, start, end in groups.slices:
-        torch.mm(x_SA[start:end], weight_EAB[expert], out=y_SB[start:end])
-    return y_SB
-
-
-def _weight_gradient(x_SA: Tensor, dy_SB: Tensor, groups: _Groups) -> Tensor:
-    """Return [E, A, B]: for each expert x.T @ dy over its rows; zeros for one without rows."""
-    if groups.grouped:
-        return F.grouped_mm(x_SA.t(), dy_SB, offs=groups.ends_E)
-    shape = (len(groups.ends_E), x_SA.shape[1], dy_SB.shape[1])
-    full = len(groups.slices) == shape[0]
-    dw_EAB = x_SA.new_empty(shape) if full else x_SA.new_zeros(shape)
-    for expert, start, end in groups.slices:
-        torch.mm(x_SA[start:end].t(), dy_SB[start:end], out=dw_EAB[expert])
-    return dw_EAB
+    slices = slices_of(torch.bincount(flat_S, minlength=num_experts), grouped=grouped)
+    return _Groups(order_S // chosen_TK.shape[1], order_S, place_S, slices)
 
 
 def _activation_gradient(da_SF: Tensor, h_SG: Tensor, activation: str) -> Tensor:
@@ -195,14 +159,14 @@ class _Dispatch(torch.autograd.Function):
         chosen_TK: Tensor,
         activation: str,
     ) -> Tensor:
-        grouped = _has_grouped_product(x_TD, into_EDG) and _has_grouped_product(x_TD, out_EFD)
+        grouped = has_grouped_product(x_TD, into_EDG) and has_grouped_product(x_TD, out_EFD)
         groups = _sort_by_expert(chosen_TK, len(into_EDG), grouped=grouped)
         with torch.autocast(x_TD.device.type, enabled=False):
             x_SD = x_TD.index_select(0, groups.token_S)
-            h_SG = _times_weight(x_SD, into_EDG, groups)
+            h_SG = times_weight(x_SD, into_EDG, groups.slices)
             a_SF = activate(h_SG, activation)
-            y_SD = _times_weight(a_SF, out_EFD, groups)
-            y_TKD = y_SD.index_select(0, groups.place_S).view(*chosen_TK.shape, -1)
+            y_SD = times_weight(a_SF, out_EFD, groups.slices)
+            y_TKD = y_SD.index_select(0, groups.place_S).view(*chosen_TK.shape, y_SD.shape[1])
             y_TD = torch.bmm(weights_TK.to(y_TKD.dtype).unsqueeze(1), y_TKD).squeeze(1)
         ctx.save_for_backward(x_SD, h_SG, a_SF, y_SD, weights_TK, into_EDG, out_EFD)
         ctx.groups, ctx.activation = groups, activation
@@ -216,14 +180,16 @@ class _Dispatch(torch.autograd.Function):
         dy_SD = dy_TD.index_select(0, groups.token_S)
         dweights_TK = None
         if ctx.needs_input_grad[1]:
-            dweights_S = torch.linalg.vecdot(dy_SD.float(), y_SD.float())
+            dweights_S = (dy_SD * y_SD).sum(dim=1, dtype=torch.float32)
             dweights_TK = dweights_S.index_select(0, groups.place_S).view(weights_TK.shape)
         weights_S = weights_TK.flatten().index_select(0, groups.order_S)
         dy_SD.mul_(weights_S.unsqueeze(1))
-        dout_EFD = _weight_gradient(a_SF, dy_SD, groups)
-        da_SF = _times_weight(dy_SD, out_EFD.transpose(1, 2), groups)
+        dout_EFD = weight_gradient(a_SF, dy_SD, groups.slices)
+        da_SF = times_weight(dy_SD, out_EFD.transpose(1, 2), groups.slices)
         dh_SG = _activation_gradient(da_SF, h_SG, ctx.activation)
-        dinto_EDG = _weight_gradient(x_SD, dh_SG, groups)
-        dx_SD = _times_weight(dh_SG, into_EDG.transpose(1, 2), groups)
-        dx_TD = dx_SD.index_select(0, groups.place_S).view(*weights_TK.shape, -1).sum(dim=1)
+        dinto_EDG = weight_gradient(x_SD, dh_SG, groups.slices)
+        dx_SD = times_weight(dh_SG, into_EDG.transpose(1, 2), groups.slices)
+        dx_TD = (
+            dx_SD.index_select(0, groups.place_S).view(*weights_TK.shape, dx_SD.shape[1]).sum(dim=1)
+        )
         return dx_TD, dweights_TK, dinto_EDG, dout_EFD, None, None

@@ -133,6 +133,11 @@ class MoELayer(nn.Module):
         )
         return self.experts(x_TD, routed.chosen_TK, routed.weights_TK), record, aux
 
+    def routing_parameters(self) -> list[nn.Parameter]:
+        """Return the projection and whatever the router has; nothing for a control."""
+        own = [self.scores.weight] if self.learned else []
+        return [*own, *self.router.parameters()]
+
 
 class MoEBlock(nn.Module):
     """Attention, then x + dropout(experts(norm(x))) for the real tokens."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Multipliers and shifts of splitmix64 (Steele et al. 2014), as signed 64-bit integers.
-_FIRST, _SECOND, _STEP = -4658895280553007687, -7723592293110705685, -7046029254386353131
+# Multipliers of splitmix64's finaliser (Steele et al. 2014), as signed 64-bit integers.
+_FIRST, _SECOND = -4658895280553007687, -7723592293110705685
 
 
 def fixed_scores(keys_T: Tensor, num_experts: int, layer: int) -> Tensor:
@@ -20,15 +20,20 @@ def fixed_scores(keys_T: Tensor, num_experts: int, layer: int) -> Tensor:
         num_experts: E.
         layer: Layers get independent scores.
     """
-    experts_E = torch.arange(1, num_experts + 1, device=keys_T.device)
-    return _mix(_mix(keys_T + (layer + 1) * _STEP)[:, None] + experts_E * _STEP)
+    layer_ = _mix(torch.full((), layer + 1, device=keys_T.device))
+    experts_E = _mix(torch.arange(1, num_experts + 1, device=keys_T.device))
+    return _mix(_mix(keys_T ^ layer_)[:, None] ^ experts_E)
 
 
 def _mix(numbers: Tensor) -> Tensor:
-    """Apply the finaliser of splitmix64; products wrap, and shifts carry the sign."""
-    numbers = (numbers ^ (numbers >> 30)) * _FIRST
-    numbers = (numbers ^ (numbers >> 27)) * _SECOND
-    return numbers ^ (numbers >> 31)
+    """Apply splitmix64's finaliser, a permutation of the 64-bit integers; products wrap."""
+    numbers = _xor_shifted(numbers, 30) * _FIRST
+    numbers = _xor_shifted(numbers, 27) * _SECOND
+    return _xor_shifted(numbers, 31)
+
+
+def _xor_shifted(numbers: Tensor, bits: int) -> Tensor:
+    return numbers ^ ((numbers >> bits) & (2 ** (64 - bits) - 1))  # `>>` alone carries the sign
 
 
 def even_weights(chosen_TK: Tensor) -> Tensor:
