@@ -135,7 +135,7 @@ class MoELayer(nn.Module):
 
     def routing_parameters(self) -> list[nn.Parameter]:
         """Return the projection and whatever the router has; nothing for a control."""
-        own = [self.scores.weight] if self.learned else []
+        own = self.scores.parameters() if self.learned else ()
         return [*own, *self.router.parameters()]
 
 

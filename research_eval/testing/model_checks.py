@@ -284,14 +284,9 @@ class ModelCheck:
     applies: Callable[[Subject], bool] = _always
 
     @property
-    def name(self) -> str:
-        """Short name, in words."""
-        return self.run.__name__.replace("_", " ")
-
-    @property
     def promise(self) -> str:
         """What is promised, as a sentence."""
-        return (self.run.__doc__ or self.name).splitlines()[0]
+        return (self.run.__doc__ or "").splitlines()[0]
 
 
 MODEL_CHECKS = (
