@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from typing import cast
+
 from sqlalchemy import Connection, Engine, insert, inspect, select
 
 from research_eval.errors import StoreError
@@ -32,11 +35,16 @@ def ensure_current(engine: Engine, address: Address, *, create: bool) -> None:
         with (
             store_errors(address),
             engine.connect().execution_options(writes=True) as connection,
-            connection.begin(),
         ):
-            if not _tables(connection):
-                metadata.create_all(connection)
-                connection.execute(insert(version).values(version_num=LATEST))
+            if address.path is not None:
+                # Lets `db gc` give space back; SQLite takes it only before the first table, and
+                # outside a transaction.
+                raw = connection.connection.driver_connection
+                cast("sqlite3.Connection", raw).execute("PRAGMA auto_vacuum = INCREMENTAL")
+            with connection.begin():
+                if not _tables(connection):
+                    metadata.create_all(connection)
+                    connection.execute(insert(version).values(version_num=LATEST))
     with store_errors(address), engine.connect() as connection:
         _check_version(connection, address)
 

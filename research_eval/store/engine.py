@@ -51,7 +51,7 @@ def parse_address(url: str | Path) -> Address:
         return _file_address(str(url))
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is not a number
         kind = url.partition("://")[0]  # the rest may hold a password
         raise StoreError(f"the database URL that begins with '{kind}://' is malformed") from None
     backend = parsed.get_backend_name()
@@ -113,9 +113,6 @@ def _sqlite_engine(path: Path, access: Access, busy_timeout: float) -> Engine:
         connection.execute("PRAGMA synchronous = NORMAL")
         if access == "ro":
             connection.execute("PRAGMA query_only = ON")
-        if access == "rwc":
-            # Only possible before the first table: lets `db gc` give space back later.
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         return connection
 
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
@@ -131,7 +128,8 @@ def _begin(connection: Connection) -> None:
 def _lies_in_frozen_folder(path: Path) -> bool:
     """Return whether SQLite could not make the shared-memory file that reading WAL needs."""
     log = path.with_name(f"{path.name}-wal")
-    return path.is_file() and not os.access(path.parent, os.W_OK) and not log.exists()
+    ids = {"effective_ids": os.access in os.supports_effective_ids}
+    return path.is_file() and not os.access(path.parent, os.W_OK, **ids) and not log.exists()
 
 
 def use_write_ahead_log(address: Address, busy_timeout: float) -> None:

@@ -16,6 +16,7 @@ from research_eval.store.engine import Address, open_engine, parse_address, stor
 from research_eval.store.schema import REVISIONS
 
 BUSY_TIMEOUT_S = 30.0
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def upgrade_store(url: str | Path) -> Path | None:
@@ -57,8 +58,7 @@ def upgrade_store(url: str | Path) -> Path | None:
 def migrate(connection: Connection, revision: str) -> None:
     """Run the missing migrations up to a revision in the caller's transaction."""
     configuration = Config()
-    folder = str(Path(__file__).parent / "migrations")
-    configuration.set_main_option("script_location", folder.replace("%", "%%"))
+    configuration.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     configuration.attributes["connection"] = connection
     command.upgrade(configuration, revision)
 
