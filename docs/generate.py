@@ -6,10 +6,14 @@ Nothing on these pages is typed by hand, so nothing on them can be out of date; 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from research_eval.cli import app
 from research_eval.config import json_schema
 from research_eval.config.experiment import (
     OPTIMIZERS,
@@ -39,6 +43,7 @@ def pages() -> dict[str, str]:
         "datasets.md": _datasets_page(),
         "routers.md": _routers_page(),
         "metrics.md": _metrics_page(),
+        "cli.md": _cli_page(),
         "run.schema.json": json.dumps(json_schema(), indent=2) + "\n",
     }
 
@@ -116,6 +121,44 @@ def _metrics_page() -> str:
     ]
     columns = ("metric", "points during training", "better", "unit", "task", "meaning")
     return _page("Metrics", "What a run records.", _table(columns, rows))
+
+
+def _cli_page() -> str:
+    command = typer.main.get_command(app)
+    return _page("The command line", f"{command.help}", *_commands(command, "research-eval"))
+
+
+def _commands(command: Any, path: str) -> Iterator[str]:
+    """Yield a section for each command; a group's own options come before its commands."""
+    rows = [
+        (
+            f"`{' '.join(param.opts) if param.param_type_name == 'option' else param.name}`",
+            _value_of(param),
+            ""
+            if param.default in (None, False)
+            else f"`{getattr(param.default, 'value', param.default)}`",
+            " ".join((param.help or "").split()),
+        )
+        for param in command.params
+    ]
+    meaning = " ".join((command.help or "").split())
+    yield f"## {path}\n\n{meaning}\n"
+    if rows:
+        yield _table(("option", "value", "default", "meaning"), rows)
+    for name, inner in sorted(getattr(command, "commands", {}).items()):
+        yield from _commands(inner, f"{path} {name}")
+
+
+def _value_of(param: Any) -> str:
+    """Return what stands behind an option: a placeholder, the choices, or nothing for a flag."""
+    kind = param.type_descriptor.annotation
+    if getattr(param, "is_flag", False):
+        return ""
+    if param.metavar:
+        return f"`{param.metavar}`"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return ", ".join(f"`{option.value}`" for option in kind)
+    return getattr(kind, "__name__", "text").replace("str", "text")
 
 
 def _page(title: str, introduction: str, *parts: str) -> str:
