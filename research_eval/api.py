@@ -8,6 +8,7 @@ from typing import Any
 
 from research_eval import config as configuration
 from research_eval import execute
+from research_eval.prepare import prepare
 from research_eval.records import RunRecord
 from research_eval.store import Store
 from research_eval.store.location import locate
@@ -44,6 +45,6 @@ def run(
         experiment = configuration.load_file(Path(config), overrides)
         source = str(config)
     waiting = watcher or Nobody()
-    prepared = execute.prepare(experiment, waiting)
+    prepared = prepare(experiment, waiting)
     with Store.open(db or locate(create=True), create=True) as store:
         return execute.run(prepared, store, waiting, again=again, source=source).record

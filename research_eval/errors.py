@@ -6,7 +6,8 @@
     ├── DataError            exit 3   data that cannot be had or cannot be used
     ├── StoreError           exit 4   a database that cannot be opened, read or written
     ├── RunError             exit 5   a run that failed
-    │   └── DivergedError    exit 5   a run whose loss stopped being finite
+    │   ├── DivergedError    exit 5   a run whose loss stopped being finite
+    │   └── CollapsedError   exit 5   a run that was ended because its experts collapsed
     ├── IncompleteError      exit 6   fewer results than were asked for
     └── StoppedError         exit 128 + signal   a run that was interrupted, with a resume point
 
@@ -18,7 +19,7 @@ travel between processes: `args` holds what made them, and the message is built 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -92,6 +93,23 @@ class DivergedError(RunError):
 
     def __str__(self) -> str:
         return f"the training loss was not finite at step {self.step}"
+
+
+class CollapsedError(RunError):
+    """A run that was ended because its experts collapsed.
+
+    Args:
+        step: The optimizer step at which it was ended.
+        flags: Reasons by the name of the rule.
+    """
+
+    def __init__(self, step: int, flags: Mapping[str, str]) -> None:
+        super().__init__(step, flags)
+        self.step = step
+        self.flags = flags
+
+    def __str__(self) -> str:
+        return f"ended at step {self.step}: {'; '.join(self.flags.values())}"
 
 
 class IncompleteError(ResearchEvalError):

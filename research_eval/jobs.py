@@ -24,6 +24,7 @@ from research_eval import execute
 from research_eval.config import Experiment, load_text
 from research_eval.errors import ResearchEvalError, RunError, StoppedError, StoreError
 from research_eval.interrupt import stop_on_signals
+from research_eval.prepare import Prepared, prepare
 from research_eval.records import RunRecord
 from research_eval.store import Store
 from research_eval.training.progress import Progress, StopSignal, Watcher
@@ -121,7 +122,7 @@ class Executor:
     def __init__(self, url: str | Path) -> None:
         self._url = url
         self._store: Store | None = None
-        self._latest: tuple[Job, execute.Prepared | ResearchEvalError] | None = None
+        self._latest: tuple[Job, Prepared | ResearchEvalError] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -153,12 +154,12 @@ class Executor:
             self._store = Store.open(self._url, create=True)
         return self._store
 
-    def _prepare(self, job: Job, watcher: Watcher) -> execute.Prepared:
+    def _prepare(self, job: Job, watcher: Watcher) -> Prepared:
         key = replace(job, seed=0)
         if self._latest is None or self._latest[0] != key:
             self._latest = None  # frees the data before the next is loaded
             try:
-                self._latest = key, execute.prepare(job.experiment(), watcher)
+                self._latest = key, prepare(job.experiment(), watcher)
             except ResearchEvalError as error:
                 self._latest = key, error
         prepared = self._latest[1]
@@ -166,9 +167,7 @@ class Executor:
             raise prepared
         return prepared
 
-    def _record_of(
-        self, prepared: execute.Prepared | None, error: ResearchEvalError
-    ) -> RunRecord | None:
+    def _record_of(self, prepared: Prepared | None, error: ResearchEvalError) -> RunRecord | None:
         """Return the record of a run that ended with an error while it ran."""
         if prepared is None or not isinstance(error, RunError | StoppedError):
             return None

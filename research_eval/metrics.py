@@ -78,6 +78,35 @@ def _score_metrics() -> list[Metric]:
     return made
 
 
+_EXPERTS = (
+    ("load_entropy_layer{layer}", "entropy of expert load / ln(experts): 1 even, 0 one for all"),
+    ("effective_experts_layer{layer}", "evenly used experts that would be as diverse"),
+    ("load_variation_layer{layer}", "standard deviation of expert load over its mean"),
+    ("load_max_violation_layer{layer}", "load of the busiest expert over the mean, minus 1"),
+    ("dead_experts_layer{layer}", "experts with less than a tenth of an even share"),
+    ("fall_through_rate_layer{layer}", "share of tokens that no expert worked on"),
+    ("router_entropy_layer{layer}", "mean entropy of a token's distribution / ln(experts)"),
+    ("router_margin_layer{layer}", "mean lead of a token's first expert over its second"),
+    ("specialisation_layer{layer}", "mutual information of expert and domain or label, in nats"),
+    ("specialisation_chance_layer{layer}", "97.5th percentile of the same under permuted groups"),
+    ("coupling_entropy_layer{layer}", "entropy of what an expert takes from others: 1 is alike"),
+    ("coupling_asymmetry_layer{layer}", "0 if experts take from each other alike, 1 if one way"),
+    ("expert_similarity_layer{layer}", "mean cosine similarity of different experts' outputs"),
+    ("path_length", "experts visited per path"),
+    ("path_ended_early", "share of paths that end before their last step"),
+    ("path_ended_at_once", "share of paths that visit no expert"),
+    ("effective_paths", "exp(entropy) of the distribution over whole paths"),
+    ("top_path_share", "share of the most frequent path"),
+    ("pool_load_entropy", "entropy of the load of a pool of experts / ln(experts)"),
+    ("pool_dead_experts", "experts of a pool with less than a tenth of an even share"),
+)
+
+
+def _expert_metrics() -> list[Metric]:
+    names = [(f"val_{name}", meaning) for name, meaning in _EXPERTS]
+    return [Metric(name, name, None, "", None, meaning) for name, meaning in names]
+
+
 METRICS: tuple[Metric, ...] = (
     *_score_metrics(),
     Metric(
@@ -97,6 +126,14 @@ METRICS: tuple[Metric, ...] = (
         "train_loss", "train_loss", "min", "nats", None, "task loss, averaged over log_every steps"
     ),
     Metric("learning_rate", "learning_rate", None, "", None, "rate of the schedule"),
+    Metric(
+        "train_router_grad_norm",
+        "train_router_grad_norm",
+        None,
+        "",
+        None,
+        "gradient norm of what decides which experts work",
+    ),
     Metric("grad_norm", "grad_norm", None, "", None, "global gradient norm before clipping"),
     Metric("tokens_seen", "tokens_seen", None, "tokens", None, "real tokens trained on so far"),
     Metric("train_flops", "train_flops", None, "FLOPs", None, "3 x flops_per_token x tokens_seen"),
@@ -118,22 +155,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "train_aux_{term}", "train_aux_{term}", None, "", None, "auxiliary term before its weight"
     ),
-    Metric(
-        "val_load_entropy_layer{layer}",
-        "val_load_entropy_layer{layer}",
-        None,
-        "",
-        None,
-        "entropy of expert load / ln(experts): 1 is even, 0 is collapse onto one expert",
-    ),
-    Metric(
-        "val_router_entropy_layer{layer}",
-        "val_router_entropy_layer{layer}",
-        None,
-        "",
-        None,
-        "mean entropy of a token's routing distribution / ln(experts)",
-    ),
+    *_expert_metrics(),
 )
 """Every metric that a run records; braces stand for a layer or the name of a term."""
 

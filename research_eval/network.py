@@ -159,8 +159,9 @@ class Network(nn.Module):
         hidden_BLD = self.norm(self._run_body(ids_BL, mask_BL).hidden_BLD)
         if self.task == "classification":
             return self._classify(hidden_BLD, mask_BL)
-        logits_BLV: Tensor = self.head(hidden_BLD)
-        return logits_BLV.float()
+        with torch.autocast(hidden_BLD.device.type, enabled=False):
+            logits_BLV: Tensor = self.head(hidden_BLD.float())
+        return logits_BLV
 
     def param_count(self) -> int:
         """Return the number of parameters; a tied output layer counts once."""
@@ -223,6 +224,15 @@ class Network(nn.Module):
             step = getattr(module, "after_step", None)
             if step is not None:
                 step()
+
+    def routing_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that decide which experts work; empty if none do."""
+        found: list[nn.Parameter] = []
+        for module in self.body.modules():
+            declared = getattr(module, "routing_parameters", None)
+            if declared is not None:
+                found += declared()
+        return found
 
     def _run_body(
         self, ids_BL: Tensor, mask_BL: Tensor | None, progress: float = 1.0

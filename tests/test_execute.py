@@ -9,7 +9,8 @@ import pytest
 
 from research_eval.config import load_text
 from research_eval.errors import ConfigError, DivergedError, RunError, StoppedError
-from research_eval.execute import plan, prepare, run
+from research_eval.execute import run
+from research_eval.prepare import plan, prepare
 from research_eval.records import RunStatus
 from research_eval.store import Store
 from research_eval.training.progress import Nobody, Progress

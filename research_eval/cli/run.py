@@ -186,12 +186,13 @@ def _show_plans(
     form: Format,
 ) -> None:
     from research_eval import execute
+    from research_eval.prepare import plan, prepare
 
     rows = []
     with _existing(database) as store, display() as shown:
         for file, experiment in experiments.items():
             config = experiment.config
-            prepared = execute.prepare(experiment, OneRun(file, shown))
+            prepared = prepare(experiment, OneRun(file, shown))
             done = [
                 record
                 for seed in seeds or [config.seed]
@@ -204,7 +205,7 @@ def _show_plans(
                     "model_type": config.model_type,
                     "dataset_name": config.dataset_name,
                     "runs": len(seeds or [config.seed]),
-                    **asdict(execute.plan(prepared)),
+                    **asdict(plan(prepared)),
                     "recorded": {r.experiment_id: str(r.status) for r in done},
                 }
             )

@@ -142,6 +142,10 @@ class TrainingParams(Params):
     log_every: Annotated[int, Field(ge=1), EXECUTION] = 50
     """Steps over which training metrics are averaged into one recorded point."""
 
+    stop_on_collapse: bool = False
+    """Whether training ends as COLLAPSED when a rule about experts is broken; else it is only
+    flagged beside the scores."""
+
     compile: Annotated[bool, EXECUTION] = False
     """Whether the model is compiled with torch.compile."""
 

@@ -23,12 +23,14 @@ class Batch:
         mask_BL: True at real tokens; None if no row is padded.
         labels: [B] classes, or [B, L] next tokens with `IGNORED_LABEL` where there is none.
         num_tokens: Real tokens that the model reads.
+        groups_B: Domain, or else class, of each row; None if it has neither.
     """
 
     ids_BL: Tensor
     mask_BL: Tensor | None
     labels: Tensor
     num_tokens: int
+    groups_B: Tensor | None = None
 
 
 class Batches:
@@ -46,6 +48,9 @@ class Batches:
         self.device = device
         self._ids_NL = split.ids_NL.to(device)
         self._labels_N = None if split.labels_N is None else split.labels_N.to(device)
+        self._groups_N = self._labels_N
+        if split.domains_N is not None:
+            self._groups_N = split.domains_N.to(device)
         # A language model reads all but the last token of a row and predicts all but the first.
         shift = 1 if task == "language_modeling" else 0
         self._read_N = split.lengths_N.long() - shift
@@ -69,7 +74,8 @@ class Batches:
             mask_BL = positions_L < read_B.to(self.device, non_blocking=True)[:, None]
         ids_BL = self._ids_NL[rows_B, :longest].long()
         labels = self._labels(rows_B, longest, mask_BL)
-        return Batch(ids_BL, mask_BL, labels, int(read_B.sum()))
+        groups_B = None if self._groups_N is None else self._groups_N[rows_B]
+        return Batch(ids_BL, mask_BL, labels, int(read_B.sum()), groups_B)
 
     def _labels(self, rows_B: Tensor, longest: int, mask_BL: Tensor | None) -> Tensor:
         if self._labels_N is not None and self.task == "classification":

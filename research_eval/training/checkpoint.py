@@ -30,6 +30,7 @@ class Counters:
         evaluations_since_best: For early stopping.
         best_seen: Best value of each validation score so far, selected or not.
         window: Sums since the last recorded training point.
+        collapse: What the rules about collapse must remember.
     """
 
     step: int = 0
@@ -41,6 +42,7 @@ class Counters:
     evaluations_since_best: int = 0
     best_seen: dict[str, float] = field(default_factory=dict)
     window: dict[str, float] = field(default_factory=dict)
+    collapse: dict[str, float] = field(default_factory=dict)
 
 
 def write_atomically(

@@ -1,6 +1,6 @@
 """A network on a split: scores, expert load and latency.
 
-B batch, L length, C classes, E experts.
+B batch, C classes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from research_eval.diagnostics import load_counts, normalised_entropy, router_entropy_sum
+from research_eval.diagnostics.totals import ExpertReport, ExpertTotals
 from research_eval.metrics import classification_scores, language_scores
 from research_eval.network import Network
-from research_eval.spec import RoutingRecord
 from research_eval.training.batches import Batches
 from research_eval.training.device import synchronizer
 
@@ -33,34 +32,15 @@ class Evaluation:
 
     Attributes:
         scores: Loss and the scores of the task, without a prefix.
-        routing: `load_entropy_layer0` and the like.
-        load_share: Share of the routed tokens per expert, by layer.
+        experts: What the experts did; empty for a model without.
     """
 
     scores: Mapping[str, float]
-    routing: Mapping[str, float] = field(default_factory=dict)
-    load_share: Mapping[int, np.ndarray[tuple[int], np.dtype[np.float64]]] = field(
-        default_factory=dict
-    )
+    experts: ExpertReport = field(default_factory=ExpertReport)
 
     def named(self, prefix: str) -> dict[str, float]:
         """Return the scores under `prefix`, for example final_val."""
         return {f"{prefix}_{name}": value for name, value in self.scores.items()}
-
-
-class _LayerTotals:
-    """Running sums of one layer's routing, kept on the device."""
-
-    def __init__(self, record: RoutingRecord) -> None:
-        device = record.chosen_TK.device
-        self.load_E = torch.zeros(record.num_experts, dtype=torch.int64, device=device)
-        self.entropy = torch.zeros((), device=device)
-        self.tokens = 0
-
-    def add(self, record: RoutingRecord) -> None:
-        self.load_E += load_counts(record)
-        self.entropy += router_entropy_sum(record)
-        self.tokens += record.chosen_TK.shape[0]
 
 
 @torch.no_grad()
@@ -86,7 +66,7 @@ def evaluate(
     loss_sum = torch.zeros((), device=batches.device)
     targets = torch.zeros((), dtype=torch.int64, device=batches.device)
     confusion: Tensor | None = None
-    layers: dict[int, _LayerTotals] = {}
+    experts = ExpertTotals()
     for batch in batches.in_order(batch_size, max_batches):
         with autocast():
             output = network(batch.ids_BL, batch.mask_BL, batch.labels)
@@ -95,8 +75,14 @@ def evaluate(
         if output.logits_BC is not None:
             counts = _confusion(output.logits_BC, batch.labels)
             confusion = counts if confusion is None else confusion + counts
-        for record in output.routing:
-            layers.setdefault(record.layer, _LayerTotals(record)).add(record)
+        experts.add(
+            output.routing,
+            output.couplings,
+            output.path,
+            batch.mask_BL,
+            (batch.ids_BL.shape[0], batch.ids_BL.shape[1]),
+            batch.groups_B,
+        )
     network.train(was_training)
     complete = max_batches is None or max_batches * batch_size >= len(batches)
     num_targets = int(targets)
@@ -106,28 +92,13 @@ def evaluate(
     else:
         num_bytes = batches.split.num_bytes if complete else None
         scores = language_scores(loss, num_targets=num_targets, num_bytes=num_bytes)
-    return Evaluation({"loss": loss, **scores}, *_routing_scores(layers))
+    return Evaluation({"loss": loss, **scores}, experts.report())
 
 
 def _confusion(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     num_classes = logits_BC.shape[1]
     cells = labels_B * num_classes + logits_BC.argmax(1)
     return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
-
-
-def _routing_scores(
-    layers: Mapping[int, _LayerTotals],
-) -> tuple[dict[str, float], dict[int, np.ndarray[tuple[int], np.dtype[np.float64]]]]:
-    scores: dict[str, float] = {}
-    shares = {}
-    for layer, totals in layers.items():
-        load_E = totals.load_E.cpu().double()
-        scores[f"load_entropy_layer{layer}"] = normalised_entropy(load_E)
-        if len(load_E) > 1:
-            mean_entropy = float(totals.entropy) / max(totals.tokens, 1)
-            scores[f"router_entropy_layer{layer}"] = mean_entropy / float(np.log(len(load_E)))
-        shares[layer] = (load_E / load_E.sum().clamp(min=1)).numpy()
-    return scores, shares
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ bits as one that was never interrupted (on one CPU, with one number of threads).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -18,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from research_eval.config import ExperimentConfig
-from research_eval.errors import DivergedError, StoppedError
+from research_eval.config.experiment import WarmupParams
+from research_eval.errors import CollapsedError, DivergedError, StoppedError
 from research_eval.metrics import default_monitor
 from research_eval.network import Network
 from research_eval.records import Recorder
@@ -28,6 +30,7 @@ from research_eval.training.batches import Batches
 from research_eval.training.checkpoint import Counters
 from research_eval.training.device import autocast
 from research_eval.training.evaluate import Evaluation, evaluate
+from research_eval.training.experts import ExpertRecords
 from research_eval.training.optim import build_optimizer, lr_factor
 from research_eval.training.progress import Progress, StopSignal, Watcher
 from research_eval.training.seeding import derive, epoch_order
@@ -113,12 +116,24 @@ class Trainer:
         monitor = self.settings.monitor or default_monitor(dataset.task)
         self.monitor, _, self.direction = monitor.partition(":")
         self.flops_per_token = network.flops_per_token(dataset.max_length)
+        self.routing_parameters = network.routing_parameters()
         self.counters = Counters()
+        self.experts = self._expert_records()
         self.latest: Evaluation | None = None
         self._loss = torch.zeros(())
         self._window: dict[str, Tensor] = {}
         self._bad_step = torch.full((), -1, device=self.device)
         self._shown_at = self._saved_at = time.monotonic()
+
+    def _expert_records(self) -> ExpertRecords:
+        schedule = self.config.scheduler_params
+        warmup = schedule.warmup_factor if isinstance(schedule, WarmupParams) else 0.0
+        return ExpertRecords(
+            self.recorder,
+            self.counters.collapse,
+            learned=bool(self.routing_parameters),
+            warmup_steps=round(warmup * self.total_steps),
+        )
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context of a forward pass."""
@@ -129,6 +144,7 @@ class Trainer:
         self.counters = checkpoint.load_resume_point(
             self.files.resume, self.network, self.optimizer, self.scaler
         )
+        self.experts = self._expert_records()
         self._window = {
             name: torch.tensor(value, device=self.device)
             for name, value in self.counters.window.items()
@@ -140,7 +156,8 @@ class Trainer:
 
         Raises:
             DivergedError: If the loss is not finite.
-            StoppedError: If a signal asked to stop; a resume point is written first.
+            CollapsedError: If `stop_on_collapse` is set and a rule about experts is broken.
+        StoppedError: If a signal asked to stop; a resume point is written first.
         """
         if self.counters.step == 0:
             torch.manual_seed(derive(self.config.seed, "noise"))
@@ -156,6 +173,8 @@ class Trainer:
                 self._evaluate()
                 self.counters.total_seconds = time.monotonic() - started
             self._show()
+            if self.settings.stop_on_collapse and self.experts.flags:
+                raise CollapsedError(self.counters.step, self.experts.flags)
             if self._patience_ended():
                 break
             if self.stop.number is not None and not is_last:
@@ -200,7 +219,7 @@ class Trainer:
             for name, value in {"loss": output.loss, **terms}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach().float() / len(rows)
             self.counters.tokens += batch.num_tokens
-        sums["grad_norm"] = self._update()
+        sums |= self._update()
         self._loss = sums["loss"]
         is_new = (self._bad_step < 0) & ~torch.isfinite(self._loss)
         self._bad_step = torch.where(is_new, step + 1, self._bad_step)
@@ -211,17 +230,21 @@ class Trainer:
         if self.device.type == "cpu":  # elsewhere looking would wait for the device
             self._raise_if_diverged()
 
-    def _update(self) -> Tensor:
-        """Apply the gradients and return their norm before clipping."""
+    def _update(self) -> dict[str, Tensor]:
+        """Apply the gradients and return their norms before clipping: all, and the router's."""
+        norms = {}
         self.scaler.unscale_(self.optimizer)
+        routing = [p.grad for p in self.routing_parameters if p.grad is not None]
+        if self.routing_parameters:
+            norms["router_grad_norm"] = nn.utils.get_total_norm(routing)
         parameters = [p for p in self.network.parameters() if p.grad is not None]
         clip = self.config.optimizer_params.grad_clip_norm
-        norm = nn.utils.clip_grad_norm_(parameters, clip if clip else float("inf"))
+        norms["grad_norm"] = nn.utils.clip_grad_norm_(parameters, clip if clip else math.inf)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
         self.network.after_step()
-        return norm.detach()
+        return norms
 
     def _raise_if_diverged(self) -> None:
         bad_step = int(self._bad_step)
@@ -244,16 +267,17 @@ class Trainer:
             "train_tokens_per_second": tokens / seconds,
         }
         self.recorder.log(points, step=self.counters.step)
+        self.experts.trained(means)
 
     def _evaluate(self) -> None:
         self._raise_if_diverged()
         self.latest = self.measure(max_batches=self.settings.max_eval_batches)
         scores = self.latest.named("val")
         step = self.counters.step
-        routing = {f"val_{name}": value for name, value in self.latest.routing.items()}
-        self.recorder.log({**scores, **routing}, step=step)
-        for layer, share_E in self.latest.load_share.items():
-            self.recorder.log_array("load_share", share_E, layer=layer, step=step)
+        experts = {f"val_{name}": value for name, value in self.latest.experts.scores.items()}
+        self.recorder.log({**scores, **experts}, step=step)
+        is_last = step == self.total_steps
+        self.experts.evaluated(self.latest.experts, step=step, is_last=is_last)
         for name, value in scores.items():
             best_of = max if name in {"val_f1", "val_acc"} else min
             self.counters.best_seen[name] = best_of(self.counters.best_seen.get(name, value), value)

@@ -13,10 +13,9 @@ from research_eval.config.experiment import (
     NoScheduleParams,
     SGDParams,
 )
-from research_eval.diagnostics import load_counts, normalised_entropy, router_entropy_sum
 from research_eval.errors import ConfigError
 from research_eval.metrics import METRICS, classification_scores, language_scores
-from research_eval.spec import RoutingRecord, Split
+from research_eval.spec import Split
 from research_eval.training.batches import Batches
 from research_eval.training.device import resolve_device, resolve_precision
 from research_eval.training.optim import build_optimizer, lr_factor
@@ -132,41 +131,13 @@ def test_metric_names_are_unique_and_explained():
     assert all(metric.meaning for metric in METRICS)
 
 
-def record(chosen, probs, dropped=None):
-    probs_TE = torch.tensor(probs)
-    return RoutingRecord(
-        layer=0,
-        num_experts=probs_TE.shape[1],
-        probs_TE=probs_TE,
-        chosen_TK=torch.tensor(chosen),
-        weights_TK=torch.ones(len(chosen), len(chosen[0])),
-        dropped_TK=None if dropped is None else torch.tensor(dropped),
-    )
-
-
-def test_load_counts_leave_out_dropped_choices():
-    probs = [[0.5, 0.5, 0.0], [0.5, 0.25, 0.25]]
-    assert load_counts(record([[0, 1], [0, 2]], probs)).tolist() == [2, 1, 1]
-    dropped = [[False, True], [False, False]]
-    assert load_counts(record([[0, 1], [0, 2]], probs, dropped)).tolist() == [2, 0, 1]
-
-
-def test_entropies():
-    assert normalised_entropy(torch.tensor([5, 5, 5, 5])) == pytest.approx(1)
-    assert normalised_entropy(torch.tensor([7, 0])) == 0
-    assert normalised_entropy(torch.tensor([3])) == 1
-    assert math.isnan(normalised_entropy(torch.tensor([0, 0])))
-    half = record([[0]], [[0.5, 0.5]])
-    assert float(router_entropy_sum(half)) == pytest.approx(math.log(2))
-
-
 def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(ConfigError, match="training_params[.]device"):
+    with pytest.raises(ConfigError, match=r"training_params[.]device"):
         resolve_device("cuda:99")
 
 
 def test_precision_follows_the_device():
     assert resolve_precision("auto", CPU) == "fp32"
     assert resolve_precision("bf16", CPU) == "bf16"
-    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+    with pytest.raises(ConfigError, match=r"fp16 needs a GPU"):
         resolve_precision("fp16", CPU)

@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from research_eval.errors import DivergedError, RunError, StoppedError
+from research_eval.errors import CollapsedError, DivergedError, RunError, StoppedError
 from research_eval.training.checkpoint import load_weights, resume_step
 from research_eval.training.progress import Progress, StopSignal
 from research_eval.training.train import steps_of
@@ -178,9 +178,33 @@ def test_expert_load_and_auxiliary_terms_are_recorded(make_trainer, classificati
     trainer.run()
     assert recorder.series("train_aux_load_balance")
     assert 0 <= recorder.series("val_load_entropy_layer0")[0][1] <= 1
-    step, layer, name, share = recorder.arrays[0]
-    assert (step, layer, name) == (13, 0, "load_share")
+    assert recorder.series("train_router_grad_norm")[0][1] > 0
+    arrays = {name: (step, layer, values) for step, layer, name, values in recorder.arrays}
+    step, layer, share = arrays["load_share"]
+    assert (step, layer) == (13, 0)
     assert sum(share) == pytest.approx(1)
+    assert len(arrays["chosen"][2]) == int(classification.validation.lengths_N.sum())
+
+
+def test_a_collapsed_router_is_flagged_and_ends_the_run_if_asked(make_trainer, classification):
+    settings = {"stop_on_collapse": True, "eval_every": 5}
+    trainer, recorder = make_trainer(
+        classification,
+        model="moe",
+        epochs=20,
+        optimizer_params={"name": "sgd", "lr": 1e-30},
+        training_params=settings,
+    )
+    for module in trainer.network.modules():
+        if hasattr(module, "scores"):
+            # Whatever the token, the first two of eight experts get the highest scores.
+            module.scores.weight.data.zero_()
+    with pytest.raises(CollapsedError, match="same few of 8 experts"):
+        trainer.run()
+    assert "routing_collapse" in recorder.flags
+    trainer, recorder = make_trainer(classification, model="moe", folder="healthy", epochs=20)
+    trainer.run()
+    assert not recorder.flags
 
 
 def test_bf16_trains_close_to_fp32(make_trainer, language):

@@ -1,0 +1,1 @@
+"""What experts do: pure functions from records and counts to numbers, and rules about them."""
