@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = _Settings()
     try:
         given = None if arguments is None else list(arguments)
-        code = app(given, standalone_mode=False, obj=settings)
+        code = app(given, prog_name=app.info.name, standalone_mode=False, obj=settings)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except ResearchEvalError as error:

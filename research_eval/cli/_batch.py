@@ -74,7 +74,8 @@ class Batch:
         """Keep the result and say in a line what it is."""
         self.results[index] = result
         self.display.ended(self._labels[index])
-        self.say(f"{self._labels[index]}: {_in_words(result)}")
+        if result.error is None or self._num_jobs > 1:  # the error of a single job is raised
+            self.say(f"{self._labels[index]}: {_in_words(result)}")
 
     def show_results(self, form: Format) -> None:
         """Print a row for each job that came to an end."""

@@ -46,14 +46,15 @@ def parse_seeds(values: list[str] | None) -> list[int]:
     """Return the seeds that `--seeds` asks for, each once, in the order given.
 
     A single number is how many, counted from 0; `10-14` is a range, both ends included; numbers
-    with commas between, or a repeated option, are the seeds themselves.
+    with commas (`7,` is one), or a repeated option, are the seeds themselves.
 
     Raises:
         typer.BadParameter: If it cannot be read so.
     """
     parts = split_commas(values)
-    if len(parts) == 1 and parts[0].isascii() and parts[0].isdigit():
-        parts = [f"0-{int(parts[0]) - 1}"] if int(parts[0]) else ["nothing"]
+    count = re.fullmatch(r"\d+", ",".join(values or ()), re.ASCII)
+    if count:
+        parts = [f"0-{int(count[0]) - 1}"]
     seeds: list[int] = []
     for part in parts:
         found = re.fullmatch(r"(\d+)(?:-(\d+))?", part, re.ASCII)
