@@ -44,12 +44,7 @@ def upgrade_store(url: str | Path) -> Path | None:
             engine.connect().execution_options(writes=True) as connection,
             connection.begin(),
         ):
-            configuration = Config()
-            configuration.set_main_option(
-                "script_location", str(Path(__file__).parent / "migrations")
-            )
-            configuration.attributes["connection"] = connection
-            command.upgrade(configuration, LATEST)
+            migrate(connection, LATEST)
         return copy
     finally:
         engine.dispose()
