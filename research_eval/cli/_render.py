@@ -154,8 +154,13 @@ def flattened(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, 
 
 
 def to_json(value: object) -> str:
-    """Return JSON text; NaN and infinities, which JSON cannot hold, become the strings."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    """Return JSON text that a terminal may be shown.
+
+    NaN and infinities, which JSON cannot hold, become the strings "NaN", "Infinity" and
+    "-Infinity".
+    """
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def _finite(value: object) -> object:

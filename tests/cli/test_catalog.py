@@ -46,8 +46,9 @@ def test_a_data_set_is_shown_with_or_without_the_word(cli):
 
 def test_a_plug_in_file_is_shown_like_a_registered_model(cli):
     Path("mine.py").write_text(
+        "import torch\n"
         "from research_eval.spec import TransformerParams\n"
-        "class Mine:\n"
+        "class Mine(torch.nn.Module):\n"
         "    class Params(TransformerParams):\n"
         "        'Mine alone.'\n"
         "        depth: int = 3\n"
@@ -100,7 +101,7 @@ def test_a_new_configuration_is_legal_complete_and_never_overwritten(cli):
     assert said.code == 0
     assert "next: research-eval run first.json" in said.err
     tree = json.loads(Path("first.json").read_text())
-    assert list(tree)[0] == "$schema"
+    assert next(iter(tree)) == "$schema"
     assert tree["model_params"]["num_experts"] == 8
     assert tree["training_params"]["eval_every"] == "epoch"
     schema = json.loads(Path(tree["$schema"]).read_text())

@@ -71,7 +71,7 @@ def test_a_setting_is_told_from_a_file(argument, expected):
 
 def test_what_a_terminal_would_act_on_is_written_out():
     assert printable("\x1b[31mred\a\r\n\u202e\x9b") == "\\x1b[31mred\\x07\\r\\n\\u202e\\x9b"
-    assert printable("näıve 猫 [red]x[/]") == "näıve 猫 [red]x[/]"
+    assert printable("naïve 猫 [red]x[/]") == "naïve 猫 [red]x[/]"
 
 
 def test_json_has_no_invalid_numbers():
