@@ -58,7 +58,8 @@ def test_files_and_functions_are_short(file):
     longest = LONGER_FUNCTIONS.get(str(file.relative_to(PACKAGE)), MAX_FUNCTION_LINES)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            # The signature is not counted: that of a command declares all of its options.
+            lines = (node.end_lineno or node.lineno) - node.body[0].lineno + 1
             assert lines < longest, f"{node.name} has {lines} lines"
 
 
