@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from research_eval.spec import Split
 
 
 def stream(data_seed: int, purpose: str) -> torch.Generator:
@@ -21,10 +22,23 @@ def stream(data_seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def row_keys(ids_NL: Tensor, lengths_N: Tensor) -> list[bytes]:
-    """Return one key for each row: equal for rows with the same real tokens."""
-    rows, lengths = ids_NL.numpy(), lengths_N.tolist()
-    return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]
+def row_keys(ids_T: NDArray[np.int32], lengths_N: NDArray[np.int64]) -> list[bytes]:
+    """Return one key for each row: 128 bits of a hash of its ids, so equal for equal rows.
+
+    Args:
+        ids_T: The rows' ids, one row behind the other.
+        lengths_N: Tokens of each row.
+    """
+    ends = np.cumsum(lengths_N)
+    spans = zip((ends - lengths_N).tolist(), ends.tolist(), strict=True)
+    return [hashlib.blake2b(ids_T[a:b].data, digest_size=16).digest() for a, b in spans]
+
+
+def split_keys(split: Split) -> list[bytes]:
+    """Return the `row_keys` of a split, padding left out."""
+    ids_NL, lengths_N = split.ids_NL.numpy(), split.lengths_N.numpy().astype(np.int64)
+    is_real_NL = np.arange(ids_NL.shape[1]) < lengths_N[:, None]
+    return row_keys(ids_NL[is_real_NL], lengths_N)
 
 
 def choose(

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from research_eval.datasets._splits import row_keys, stream
+from research_eval.datasets._splits import split_keys, stream
 from research_eval.errors import DataError
 from research_eval.spec import Dataset, DatasetParams, Split, Task, data_fingerprint
 
@@ -91,9 +91,11 @@ def generate(
         if size == 0:
             continue
         generator = stream(params.data_seed, purpose)
-        rows, counts[f"{purpose}_redrawn"] = _draw_new(name, draw, generator, size, taken)
+        rows, redrawn = _draw_new(name, draw, generator, size, taken)
+        if redrawn:
+            counts[f"{purpose}_redrawn"] = redrawn
         splits[purpose] = split_of(rows, loss_floor)
-        taken.update(row_keys(splits[purpose].ids_NL, splits[purpose].lengths_N))
+        taken.update(split_keys(splits[purpose]))
     return assemble(
         splits,
         task=task,
@@ -112,8 +114,7 @@ def _draw_new(
     missing, redrawn, fruitless = size, 0, 0
     while missing:
         rows = draw(generator, missing)
-        keys = row_keys(rows.ids_NL, torch.full((missing,), rows.ids_NL.shape[1]))
-        new = torch.tensor([key not in taken for key in keys])
+        new = torch.tensor([key not in taken for key in split_keys(split_of(rows))])
         parts.append(rows.take(new))
         fruitless = 0 if new.any() else fruitless + 1
         missing -= int(new.sum())
