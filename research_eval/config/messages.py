@@ -31,7 +31,7 @@ def issues_of(error: ValidationError, root: type[Params]) -> list[Issue]:
     return [Issue(".".join(path), _message(path, root, found)) for path, found in grouped.items()]
 
 
-def section_type(info: FieldInfo) -> type[Params] | None:
+def _section_type(info: FieldInfo) -> type[Params] | None:
     """Return the class of parameters that a field holds, or None if it holds a plain value."""
     for option in (info.annotation, *get_args(info.annotation)):
         if isinstance(option, type) and issubclass(option, Params):
@@ -51,7 +51,7 @@ def _path_of(location: tuple[int | str, ...], root: type[Params]) -> tuple[str, 
     for part in location:
         if owner is not None:
             info = _fields(owner).get(str(part))
-            owner = section_type(info) if info else None
+            owner = _section_type(info) if info else None
             has_keys = info is not None and get_origin(info.annotation) is dict
         elif isinstance(part, str) and not has_keys:
             continue
@@ -63,7 +63,7 @@ def _message(path: tuple[str, ...], root: type[Params], found: list[ErrorDetails
     owner: type[Params] | None = root
     for part in path[:-1]:
         info = _fields(owner).get(part) if owner else None
-        owner = section_type(info) if info else None
+        owner = _section_type(info) if info else None
     info = _fields(owner).get(path[-1]) if owner and path else None
     meaning = f" ({' '.join(info.description.split())})" if info and info.description else ""
     match found[0]["type"]:
@@ -78,7 +78,7 @@ def _message(path: tuple[str, ...], root: type[Params], found: list[ErrorDetails
 
 def _where_else(name: str, owner: type[Params], root: type[Params]) -> str:
     """Say where an unknown field may belong: another section, or a similar name in this one."""
-    sections = {key: section_type(info) for key, info in _fields(root).items()}
+    sections = {key: _section_type(info) for key, info in _fields(root).items()}
     homes = [key for key, params in sections.items() if params and name in _fields(params)]
     if name in _fields(root):
         return "it belongs to the top level"
