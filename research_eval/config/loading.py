@@ -197,7 +197,9 @@ def concrete_type(sections: tuple[tuple[str, type[Params]], ...]) -> type[Experi
 def _build(
     tree: dict[str, Any], sections: Mapping[str, type[Params]]
 ) -> tuple[ExperimentConfig | None, list[Issue]]:
-    known = {k: v for k, v in tree.items() if k not in SECTIONS or k in sections}
+    # A section that is left out is an empty one, so that what it lacks is told with its path.
+    given = {k: v for k, v in tree.items() if k not in SECTIONS or k in sections}
+    known = {**{name: {} for name in sections}, **given}
     made = concrete_type(tuple(sorted(sections.items())))
     try:
         return made.model_validate_json(json.dumps(known)), []

@@ -241,6 +241,22 @@ def test_an_empty_object_misses_three_fields(folder):
     assert told["model_type"] == "is missing (A registered model, or ./file.py:Name.)"
 
 
+def test_a_section_that_is_left_out_lacks_what_it_must_have(folder, legal):
+    (folder / "mine.py").write_text(
+        "from research_eval.spec import DatasetParams, DatasetSpec\n"
+        "class Params(DatasetParams):\n"
+        "    where: str\n"
+        "    'Where it is.'\n"
+        "DATA = DatasetSpec(name='mine', dataset_type='real_world', params=Params, load=print,\n"
+        "                   tasks=('classification',))\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        validate({**legal, "dataset_name": "./mine.py:DATA"}, base_dir=folder)
+    assert list(map(str, caught.value.issues)) == [
+        "dataset_params.where: is missing (Where it is.)"
+    ]
+
+
 def test_an_alias_beside_its_field_is_an_error(refused):
     found = refused(model_params={"num_experts": 4, "num_experts_per_layer": 8})
     assert found == {
