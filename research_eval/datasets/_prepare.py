@@ -85,6 +85,8 @@ def prepare(
         name: _split_of(part, labels.get(name), domains.get(name), end_of_text, params, name)
         for name, part in tokens.items()
     }
+    if counts:
+        context.say("; ".join(f"{name}: {count:,}" for name, count in counts.items()))
     train, validation, test = splits["train"], splits["validation"], splits.get("test")
     return Dataset(
         task=source.task,

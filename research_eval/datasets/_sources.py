@@ -95,6 +95,8 @@ def find_tokenizer(name: str, context: LoadContext) -> Place:
     folder = context.base_dir / Path(name).expanduser()
     if folder.is_dir():
         return Place(folder, str(folder))
+    if name.startswith((".", "/", "~")):
+        raise DataError(f"dataset_params.tokenizer is {name}, but there is no folder {folder}")
     mirrored = _in_mirror(f"tokenizers/{name}")
     if mirrored is not None:
         return mirrored

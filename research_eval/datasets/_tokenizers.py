@@ -198,10 +198,11 @@ def tokenise(
     say(f"tokenising {what}: {len(texts):,} texts")
     parts, reported = [], time.monotonic()
     for start in range(0, len(texts), BATCH):
-        parts.append(encode(texts[start : start + BATCH]))
+        batch = texts[start : start + BATCH]
+        parts.append(encode(batch))
         if time.monotonic() - reported > REPORT_EVERY_S:
             reported = time.monotonic()
-            say(f"tokenising {what}: {start + BATCH:,} of {len(texts):,} texts")
+            say(f"tokenising {what}: {start + len(batch):,} of {len(texts):,} texts")
     return Tokens.joined(parts)
 
 

@@ -16,7 +16,11 @@ JUNK: tuple[Any, ...] = (None, True, -1, 0, 1, 2, 3, 7, 0.3, 1e9, "x", "softmax"
 
 def fields_are_documented(subject: Subject) -> None:
     """Every parameter says what it means, and its default lies in its search range."""
-    params = subject.spec.params
+    assert_documented(subject.spec.params)
+
+
+def assert_documented(params: type[Params]) -> None:
+    """Raise if a parameter has no docstring, or a default outside its search range."""
     for name, info in params.model_fields.items():
         if not info.description:
             raise AssertionError(f"{params.__name__}.{name} has no docstring")
