@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PERMUTATIONS = 200
+PERMUTATIONS_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +47,33 @@ def specialisation(groups_N: Tensor, counts_NE: Tensor, *, seed: int = 0) -> Spe
     counts_NE = counts_NE.double()
     counts_GE = member_NG.T @ counts_NE
     generator = torch.Generator().manual_seed(seed)
-    by_chance = []
-    for _ in range(PERMUTATIONS):
-        order_N = torch.randperm(len(groups_N), generator=generator)
-        by_chance.append(mutual_information(member_NG[order_N].T @ counts_NE))
-    chance = torch.tensor(by_chance, dtype=torch.float64)
+    chance = torch.cat(
+        [
+            _by_chance(member_NG, counts_NE, generator)
+            for _ in range(0, PERMUTATIONS, PERMUTATIONS_AT_ONCE)
+        ]
+    )
     return Specialisation(
-        information=mutual_information(counts_GE),
+        information=float(mutual_information(counts_GE)),
         chance=float(chance.mean()),
         chance_high=float(chance.quantile(0.975)),
         counts_GE=counts_GE.long(),
     )
 
 
-def mutual_information(counts_GE: Tensor) -> float:
-    """Return the mutual information of a table of counts in nats; 0 for an empty table."""
-    total = counts_GE.sum()
-    if total == 0:
-        return 0.0
-    joint_GE = counts_GE.double() / total
-    rows_G1, columns_1E = joint_GE.sum(1, keepdim=True), joint_GE.sum(0, keepdim=True)
-    ratio_GE = torch.where(joint_GE > 0, joint_GE / (rows_G1 * columns_1E), 1.0)
-    return float((joint_GE * ratio_GE.log()).sum())
+def _by_chance(member_NG: Tensor, counts_NE: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the mutual information under some random deals of the groups to the rows."""
+    orders = [
+        torch.randperm(len(member_NG), generator=generator) for _ in range(PERMUTATIONS_AT_ONCE)
+    ]
+    dealt_PGN = torch.stack([member_NG[order_N].T for order_N in orders])
+    return mutual_information(dealt_PGN @ counts_NE)
+
+
+def mutual_information(counts_GE: Tensor) -> Tensor:
+    """Return the mutual information of tables of counts [..., G, E] in nats; 0 for empty ones."""
+    counts_GE = counts_GE.double()
+    joint_GE = counts_GE / counts_GE.sum((-2, -1), keepdim=True).clamp(min=1)
+    independent_GE = joint_GE.sum(-1, keepdim=True) * joint_GE.sum(-2, keepdim=True)
+    ratio_GE = torch.where(joint_GE > 0, joint_GE / independent_GE, 1.0)
+    return (joint_GE * ratio_GE.log()).sum((-2, -1))
