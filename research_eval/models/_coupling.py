@@ -43,6 +43,9 @@ from research_eval.spec import (
 SIMILARITY_TOKENS = 256
 """Tokens of a batch whose expert outputs are compared, evenly spaced; enough for two digits."""
 
+MIN_DEGREE = 1e-6
+"""Sum of weights below which an expert counts as connected with nobody."""
+
 
 class CoupledParams(TransformerParams):
     """Parameters of the models whose experts are all active."""
@@ -96,6 +99,14 @@ def exchange(weights: Tensor, x_TED: Tensor) -> Tensor:
     return torch.bmm(weights.expand(len(x_TED), -1, -1), x_TED)
 
 
+def per_degree(weights: Tensor, degree: Tensor) -> Tensor:
+    """Return the weights divided by their degree; where that is nothing, they stay as they are.
+
+    An expert that is connected with nobody takes nothing, and its gradient stays finite.
+    """
+    return weights / degree.masked_fill(degree < MIN_DEGREE, 1.0)
+
+
 class Readout(nn.Module):
     """LN(GELU(W r)), where r is the mean of the experts or their weighted mean.
 
@@ -143,10 +154,7 @@ class CoupledLayer(nn.Module):
     ) -> tuple[Tensor, CouplingRecord | None]:
         """Return the residual stream, and a record of the coupling if `tokens` are given."""
         alone_TED = self.experts(x_BLD, pattern).transpose(0, 1)
-        if self.coupling is None:
-            coupled = Coupled(alone_TED)
-        else:
-            coupled = self.coupling(alone_TED)
+        coupled = Coupled(alone_TED) if self.coupling is None else self.coupling(alone_TED)
         record = None
         if tokens is not None:
             record = self._record(x_BLD, alone_TED, coupled, tokens)
@@ -197,7 +205,7 @@ class CoupledBody(nn.Module):
         tokens = None if self.training else RealTokens(batch)
         hidden_BLD, records = batch.hidden_BLD, []
         for layer in self.layers:
-            if self.checkpointed and self.training:
+            if self.checkpointed and torch.is_grad_enabled():
                 hidden_BLD, record = checkpoint(
                     layer, hidden_BLD, pattern, tokens, use_reentrant=False
                 )

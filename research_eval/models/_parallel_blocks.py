@@ -47,7 +47,7 @@ class ParallelBlocks(nn.Module):
     def forward(self, x_BLD: Tensor, pattern: AttentionPattern) -> Tensor:
         """Return [E, T, D]: the tokens as each block leaves them."""
         mixed_ETD = self._attend(x_BLD, pattern)
-        x_ETD = x_BLD.flatten(0, 1) + self.dropout(torch.bmm(mixed_ETD, self.mixed_EDD))
+        x_ETD: Tensor = x_BLD.flatten(0, 1) + self.dropout(torch.bmm(mixed_ETD, self.mixed_EDD))
         normed_ETD = torch.addcmul(
             self.bias.view(len(x_ETD), 1, -1),
             F.layer_norm(x_ETD, x_ETD.shape[-1:]),

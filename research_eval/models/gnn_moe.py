@@ -30,6 +30,7 @@ from research_eval.models._coupling import (
     CoupledParams,
     coupled_cost,
     exchange,
+    per_degree,
 )
 from research_eval.spec import INIT_STD, BodyContext, BodyCost, ModelSpec
 
@@ -66,9 +67,7 @@ class GraphRound(nn.Module):
             edges_EE = edges_EE - edges_EE.diag().diag()
             weights_TEE = scores_TEE.sigmoid() * edges_EE
             if self.by_degree:
-                degree_TE1 = weights_TEE.sum(dim=-1, keepdim=True)
-                # One expert alone has no neighbours: its degree is 0, and it takes nothing.
-                weights_TEE = weights_TEE / degree_TE1.clamp(min=torch.finfo().tiny)
+                weights_TEE = per_degree(weights_TEE, weights_TEE.sum(dim=-1, keepdim=True))
         return weights_TEE
 
     def forward(self, x_TED: Tensor) -> tuple[Tensor, Tensor]:
