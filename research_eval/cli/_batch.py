@@ -124,8 +124,11 @@ def _print(rows: Sequence[dict[str, Any]], form: Format) -> None:
         _records.DATA,
         _records.SEED,
         _records.STATUS,
-        *(Column(name, name, number, is_number=True) for name in scores),
-        _records.NOTES,
+        *(
+            Column(name, name, number, is_number=True, is_optional=name != scores[0])
+            for name in scores
+        ),
+        *_records.notes(row.get("flags", {}) for row in rows),
         _records.PARAMETERS,
         _records.FLOPS,
         _records.TIME,

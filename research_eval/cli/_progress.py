@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from research_eval.training.progress import Progress
 
+LABEL_WIDTH = 30
+
 
 class Display(Protocol):
     """Shows several runs at once, each under its label."""
@@ -105,9 +107,14 @@ def display() -> Iterator[Display]:
 
 def _bars(err: Console) -> Bars:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.table import Column
 
     return Progress(
-        TextColumn("{task.description}", markup=False),
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(max_width=LABEL_WIDTH, no_wrap=True, overflow="ellipsis"),
+        ),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[state]}", markup=False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,13 @@ SHORTEST_ID = 8
 
 ID = Column("experiment_id", "id", is_fixed=True)
 NAME = Column("experiment_name", "name")
-MODEL = Column("model_type", "model")
-DATA = Column("dataset_name", "data")
+MODEL = Column("model_type", "model", is_optional=True)
+DATA = Column("dataset_name", "data", is_optional=True)
 SEED = Column("seed", "seed", is_number=True)
 STATUS = Column("status", "status", lambda value: printable(value).lower(), is_fixed=True)
 PARAMETERS = Column("param_count", "parameters", amount, is_number=True, is_optional=True)
 FLOPS = Column("flops_per_token", "FLOPs/token", amount, is_number=True, is_optional=True)
 TIME = Column("seconds", "time", duration, is_number=True, is_optional=True)
-NOTES = Column("flags", "notes", lambda flags: in_words(flags))
 
 LIST_METRICS = ("param_count", "flops_per_token", "total_training_time_seconds")
 """What every list shows besides scores."""
@@ -39,7 +38,7 @@ def monitored(record: RunRecord) -> str | None:
         return None
 
 
-def in_words(flags: dict[str, str]) -> str:
+def in_words(flags: Mapping[str, str]) -> str:
     """Return the names of flags as words."""
     return printable(", ".join(name.replace("_", " ") for name in flags)) or "-"
 
@@ -69,7 +68,8 @@ def row(record: RunRecord, *, now: datetime | None = None) -> dict[str, Any]:
         "seconds": seconds,
         "timestamp": started.isoformat(timespec="seconds"),
         "age_seconds": ((now or datetime.now(UTC)) - started).total_seconds(),
-        "flags": dict(record.flags) | ({"contended": "shared machine"} if record.contended else {}),
+        "flags": dict(record.flags),
+        "contended": record.contended,
     }
 
 
@@ -85,11 +85,16 @@ def list_columns(records: Sequence[RunRecord]) -> list[Column]:
         STATUS,
         Column("score_name", "metric", is_optional=True),
         Column("score", "score", number, is_number=True),
-        NOTES,
+        *notes(record.flags for record in records),
         PARAMETERS,
         TIME,
         Column("age_seconds", "age", age, is_number=True, is_optional=True),
     ]
+
+
+def notes(flags: Iterable[Mapping[str, str]]) -> list[Column]:
+    """Return the column of flags, unless no run has any."""
+    return [Column("flags", "notes", in_words)] if any(flags) else []
 
 
 def distinct_length(ids: Sequence[str]) -> int:

@@ -1,9 +1,9 @@
 """The command line as its users meet it: what it prints, and its exit code."""
 
 import json
-import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,19 +82,74 @@ def config():
     return write
 
 
-def start(*arguments, **options):
-    """Start the program as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "research_eval", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        **options,
-    )
+HELD = """
+import os
+import time
+from pathlib import Path
+
+import torch
+from research_eval.spec import BodyOutput
 
 
-def finish(process):
-    """Wait for a process and return what it said."""
-    out, err = process.communicate(timeout=120)
-    return Said(process.returncode, out, err)
+class Held(torch.nn.Module):
+    # Says that it has come to its 30th training step, and waits there until the file `go` exists.
+    def __init__(self, params, context):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+        self.calls = 0
+
+    def forward(self, given):
+        self.calls += self.training
+        if self.calls == 30:
+            Path(f"held.{os.getpid()}").touch()
+            while not Path("go").exists():
+                time.sleep(0.01)
+        return BodyOutput(given.hidden_BLD * self.scale)
+"""
+
+
+@pytest.fixture
+def held_config(config):
+    """Return a configuration whose run waits at its 30th step; resume points are at 20, 40, ..."""
+    Path("held.py").write_text(HELD)
+    settings = {"max_steps": 60, "eval_every": 20, "device": "cpu"}
+    return config("held.json", model_type="./held.py:Held", training_params=settings)
+
+
+class Programs:
+    """Starts the program as processes of their own, and waits for them."""
+
+    def __init__(self):
+        self.started = []
+
+    def start(self, *arguments, **options):
+        command = [sys.executable, "-m", "research_eval", *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.started.append(subprocess.Popen(command, text=True, **(pipes | options)))
+        return self.started[-1]
+
+    def finish(self, process):
+        """Wait for a process and return what it said."""
+        out, err = process.communicate(timeout=120)
+        return Said(process.returncode, out, err)
+
+    def wait_for(self, condition):
+        """Wait until a condition holds, for at most two minutes."""
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.02)
+
+    def wait_until_held(self, number=1):
+        """Wait until so many runs wait at their 30th step."""
+        self.wait_for(lambda: len(list(Path().glob("held.*[0-9]"))) == number)
+
+
+@pytest.fixture
+def programs():
+    """Return what starts the program; whatever still runs at the end is killed."""
+    made = Programs()
+    yield made
+    for process in made.started:
+        process.kill()
+        process.communicate()
