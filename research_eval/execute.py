@@ -18,6 +18,7 @@ import torch
 from research_eval import provenance
 from research_eval.allocator import tune_allocator
 from research_eval.config import Experiment, json_schema, load_text
+from research_eval.diagnostics.collapse import EARLY_SHARE, premature_saturation
 from research_eval.errors import CollapsedError, ConfigError, DivergedError, RunError, StoppedError
 from research_eval.handover import hand_over
 from research_eval.interrupt import stop_on_signals
@@ -130,18 +131,21 @@ def _carry_out(
         with _ended_truthfully(writer, meter), stop_on_signals() as stop:
             files = Files(writer.folder)
             with LoggedWatcher(watcher, writer.folder / "run.log") as logged:
-                _train_and_measure(prepared, network, writer, files, logged, stop)
+                trainer = _train(prepared, network, writer, files, logged, stop)
+                hand_over(prepared, trainer, writer, files)
+                _judge_early_choices(trainer, store, writer)
+        files.resume.unlink(missing_ok=True)
     return store.run(writer.experiment_id)
 
 
-def _train_and_measure(
+def _train(
     prepared: Prepared,
     network: Network,
     writer: RunWriter,
     files: Files,
     watcher: Watcher,
     stop: StopSignal,
-) -> None:
+) -> Trainer:
     config = prepared.experiment.config
     is_resumed = files.resume.exists()
     if not is_resumed:
@@ -151,7 +155,23 @@ def _train_and_measure(
     if is_resumed:
         watcher.say(f"continuing {writer.experiment_id} from step {trainer.restore()}")
     trainer.run()
-    hand_over(prepared, trainer, writer, files)
+    return trainer
+
+
+def _judge_early_choices(trainer: Trainer, store: Store, writer: RunWriter) -> None:
+    """Flag a router that was certain in the first 5 % of training and never changed again."""
+    writer.flush()
+    run_id, early_until = writer.experiment_id, EARLY_SHARE * trainer.total_steps
+    choices = store.expert_stats(run_id, "chosen")
+    early = {stats.layer: stats for stats in choices if stats.step <= early_until}
+    final = {stats.layer: stats.values for stats in choices}
+    entropies = {}
+    for layer, stats in early.items():
+        history = store.history(run_id, f"val_router_entropy_layer{layer}")
+        entropies[layer] = float(history.values[list(history.steps).index(stats.step)])
+    chosen = {layer: stats.values for layer, stats in early.items()}
+    for name, reason in premature_saturation(chosen, entropies, final).items():
+        writer.flag(name, reason)
 
 
 def _new_run(prepared: Prepared, source: str, allocator: str) -> NewRun:

@@ -80,4 +80,3 @@ def _keep_checkpoints(keep: str, recorder: Recorder, files: Files) -> None:
             recorder.artifact("checkpoint", path)
         else:
             path.unlink(missing_ok=True)
-    files.resume.unlink(missing_ok=True)

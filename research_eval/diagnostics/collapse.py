@@ -11,11 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from research_eval.diagnostics.routing import saturation
 from research_eval.diagnostics.totals import ExpertReport
+
+Choices: TypeAlias = npt.NDArray[np.generic]
 
 IN_A_ROW = 3
 DEAD_FOR_STEPS = 500
@@ -164,17 +169,19 @@ def _uninformative(report: ExpertReport) -> dict[str, str]:
     return {}
 
 
-def premature_saturation(early: ExpertReport, final: ExpertReport) -> dict[str, str]:
+def premature_saturation(
+    early: Mapping[int, Choices], entropies: Mapping[int, float], final: Mapping[int, Choices]
+) -> dict[str, str]:
     """Return a flag if a router was certain and never changed after the first 5 % of training.
 
     Args:
-        early: An evaluation in the first 5 % of the steps.
-        final: The last one.
+        early: Choices [T, K] for some tokens in the first `EARLY_SHARE` of the steps, by layer.
+        entropies: Mean normalised entropy of the router at that time, by layer.
+        final: Choices for the same tokens at the end, by layer.
     """
-    for layer, chosen_TK in final.arrays.get("chosen", {}).items():
-        before_TK = early.arrays["chosen"][layer]
-        kept = saturation(torch.from_numpy(before_TK), torch.from_numpy(chosen_TK))
-        if kept > 0.99 and early.scores.get(f"router_entropy_layer{layer}", 1) < 0.05:
+    for layer, early_TK in early.items():
+        kept = saturation(torch.from_numpy(early_TK), torch.from_numpy(final[layer]))
+        if kept > 0.99 and entropies[layer] < 0.05:
             return {
                 "premature_saturation": f"the router of layer {layer} decided in the first 5 % "
                 "of training and never changed"

@@ -164,6 +164,8 @@ class Trainer:
         self.network.train()
         started = time.monotonic() - self.counters.total_seconds
         for step, rows in self._steps():
+            if self._patience_ended():
+                break
             self._step(step, rows)
             self.counters.total_seconds = time.monotonic() - started
             is_last = step + 1 == self.total_steps
@@ -175,8 +177,6 @@ class Trainer:
             self._show()
             if self.settings.stop_on_collapse and self.experts.flags:
                 raise CollapsedError(self.counters.step, self.experts.flags)
-            if self._patience_ended():
-                break
             if self.stop.number is not None and not is_last:
                 self.save_resume_point()
                 raise StoppedError(self.stop.number, self.counters.step)

@@ -110,8 +110,7 @@ def test_router_scores_that_grow():
 
 
 def test_a_router_that_decided_at_once_and_never_changed():
-    early, final = routed([0.5, 0.5], entropy=0.01), routed([0.5, 0.5])
-    assert set(premature_saturation(early, final)) == {"premature_saturation"}
-    assert not premature_saturation(routed([0.5, 0.5], entropy=0.3), final)
-    final.arrays["chosen"][0][:] = 1
-    assert not premature_saturation(early, final)
+    early, changed = np.zeros((4, 1), dtype=np.int16), np.ones((4, 1), dtype=np.int16)
+    assert set(premature_saturation({0: early}, {0: 0.01}, {0: early})) == {"premature_saturation"}
+    assert not premature_saturation({0: early}, {0: 0.3}, {0: early})
+    assert not premature_saturation({0: early}, {0: 0.01}, {0: changed})
