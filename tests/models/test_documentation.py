@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from research_eval.config import validate
-from research_eval.testing.model_checks import MODEL_CHECKS
+from research_eval.testing.model_checks import every_weight_learns_from_the_task
 from research_eval.testing.subject import Subject
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
@@ -47,14 +47,10 @@ def test_the_printed_model_runs_under_the_name_that_the_page_gives(folder):
     assert network.flops_per_token(12) > 3 * once.flops_per_token(12)
 
 
-def test_the_printed_router_keeps_the_promises_of_a_model(folder):
+def test_the_printed_router_learns_inside_a_model(folder):
     spec = validate(printed_config(), base_dir=folder).model
-    subject = Subject.of(
-        spec, "language_modeling", folder, router="./my_router.py:SigmoidRouter", num_layers=1
-    )
-    for promise in MODEL_CHECKS:
-        if promise.applies(subject):
-            promise.run(subject)
+    router = "./my_router.py:SigmoidRouter"
+    every_weight_learns_from_the_task(Subject.of(spec, "language_modeling", folder, router=router))
 
 
 def test_the_printed_tests_pass(folder):
