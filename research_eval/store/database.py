@@ -183,7 +183,7 @@ class Store:
     def _writer(self, key: RunKey, summaries: dict[str, RunningSummary]) -> RunWriter:
         with store_errors(self._address):
             writer = RunWriter(self._engine, self._address, key, self.artifact_dir, summaries)
-        self._writers.append(writer)
+        self._writers = [*(w for w in self._writers if w.is_open), writer]
         return writer
 
     # -------------------------------------------------------------------------------- reading

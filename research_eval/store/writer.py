@@ -90,6 +90,11 @@ class RunWriter:
         )
         self._thread.start()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
     # ------------------------------------------------------------------------------ recording
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:

@@ -95,8 +95,8 @@ def test_a_folder_that_cannot_be_written_is_reported(store, public_folder):
 
 
 def test_processes_take_turns_and_lose_nothing(store, path, table):
-    for number in range(4):
-        for i in range(10):
+    for number in range(3):
+        for i in range(5):
             record(store, f"p{number}-{i}", {f"metric_{number}_{i % 3}": 1.0})
     run_together(
         f"""
@@ -104,15 +104,15 @@ from pathlib import Path
 from research_eval.store import Store
 from research_eval.store.csv_log import append_result
 with Store.open({str(path)!r}, mode="ro") as store:
-    found = [store.run(f"p{{index}}-{{i}}") for i in range(10)]
+    found = [store.run(f"p{{index}}-{{i}}") for i in range(5)]
 wait()
 for run in found:
     append_result(Path({str(table)!r}), run)
 """,
-        4,
+        3,
     )
     found = rows(table)
     assert sorted(row["experiment_id"] for row in found) == sorted(
-        f"p{number}-{i}" for number in range(4) for i in range(10)
+        f"p{number}-{i}" for number in range(3) for i in range(5)
     )
     assert all(sum(v == "1.0" for v in row.values()) == 1 for row in found)

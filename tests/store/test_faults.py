@@ -99,6 +99,7 @@ def test_a_full_disk_keeps_points_until_there_is_room(path):
         writer.flush()
         limit_pages(writer, 1)  # SQLite makes it the present size
         log_steps(writer, range(10, 5000))
+        writer.log({"new": 1.0}, step=0)  # its key is undone together with the points
         with pytest.raises(StoreError, match=r"the disk is full; free some space.*wait in memory"):
             writer.flush()
         assert steps_of(store) == list(range(10))
@@ -107,6 +108,7 @@ def test_a_full_disk_keeps_points_until_there_is_room(path):
         writer.finish(RunStatus.COMPLETED)
         assert steps_of(store) == list(range(5000))
         assert store.run("run-1").metrics["m"].count == 5000
+        assert store.history("run-1", "new").values.tolist() == [1.0]
 
 
 def test_closing_on_a_full_disk_says_what_is_given_up(path):
