@@ -80,6 +80,18 @@ def rotate(x_BHLd: Tensor) -> Tensor:
     return torch.cat([a * cos_Lh - b * sin_Lh, a * sin_Lh + b * cos_Lh], dim=-1)
 
 
+def attend(
+    q_BHLd: Tensor, k_BHLd: Tensor, v_BHLd: Tensor, pattern: AttentionPattern, *, rotary: bool
+) -> Tensor:
+    """Return [B, H, L, d]: for each query the mean of the values, weighted by softmax(q . k)."""
+    if rotary:
+        q_BHLd, k_BHLd = rotate(q_BHLd), rotate(k_BHLd)
+    bias = None if pattern.bias is None else pattern.bias.to(q_BHLd.dtype)
+    return F.scaled_dot_product_attention(
+        q_BHLd, k_BHLd, v_BHLd, attn_mask=bias, is_causal=pattern.is_causal
+    )
+
+
 class Attention(nn.Module):
     """Multi-head self-attention.
 
@@ -111,12 +123,7 @@ class Attention(nn.Module):
         batch, length, width = x_BLD.shape
         qkv = self.qkv(x_BLD).view(batch, length, 3, self.num_heads, width // self.num_heads)
         q_BHLd, k_BHLd, v_BHLd = qkv.permute(2, 0, 3, 1, 4)
-        if self.rotary:
-            q_BHLd, k_BHLd = rotate(q_BHLd), rotate(k_BHLd)
-        bias = None if pattern.bias is None else pattern.bias.to(q_BHLd.dtype)
-        mixed_BHLd = F.scaled_dot_product_attention(
-            q_BHLd, k_BHLd, v_BHLd, attn_mask=bias, is_causal=pattern.is_causal
-        )
+        mixed_BHLd = attend(q_BHLd, k_BHLd, v_BHLd, pattern, rotary=self.rotary)
         mixed: Tensor = self.out(mixed_BHLd.transpose(1, 2).reshape(batch, length, width))
         return mixed
 
