@@ -117,13 +117,13 @@ def _divided(
         rows = {n: replace(part, texts=source.documents(part.texts)) for n, part in rows.items()}
     rows = drop_empty(rows, counts)
     require_rows(rows, source.name)
-    rows = divide(rows, params.validation_fraction, source.test_fraction, params.data_seed)
     groups = {name: part.groups for name, part in rows.items() if part.groups is not None}
     if groups:
-        gone = shared(groups, "validation" not in files)
+        gone = shared(groups, was_cut=False)
         tally(gone, "group_shared", counts)
         rows = {name: part.take(~gone[name]) for name, part in rows.items()}
-    return rows
+        require_rows(rows, source.name)
+    return divide(rows, params.validation_fraction, source.test_fraction, params.data_seed)
 
 
 def _encoded(

@@ -78,8 +78,8 @@ def _load(path: Path, cache_dir: str) -> dict[Any, datasets.Dataset]:
         raise
     except Exception as error:  # the library raises what its readers raise
         cause = error.__cause__ or error
-        reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
-        raise DataError(f"cannot read {path}: {reason}") from error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise DataError(f"cannot read {path}: {reason[:300]}") from error
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 
 

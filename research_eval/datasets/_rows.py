@@ -124,7 +124,7 @@ def shared(keys: Mapping[str, Sequence[Hashable]], was_cut: bool) -> dict[str, N
     """Return which rows must go so that train shares no key with the other splits.
 
     Args:
-        keys: One key for each row of each split; train and validation at least.
+        keys: One key for each row of each split.
         was_cut: Whether validation was cut from train; then it gives way to test, while an
             official validation split is left as it is.
     """
@@ -132,7 +132,7 @@ def shared(keys: Mapping[str, Sequence[Hashable]], was_cut: bool) -> dict[str, N
     gone = {name: np.zeros(len(found), dtype=bool) for name, found in keys.items()}
     if was_cut:
         gone["validation"] = np.array([key in test for key in keys["validation"]], dtype=bool)
-    others = test | set(keys["validation"])
+    others = test | set(keys.get("validation", ()))
     gone["train"] = np.array([key in others for key in keys["train"]], dtype=bool)
     return gone
 

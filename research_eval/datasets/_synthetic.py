@@ -81,7 +81,7 @@ def generate(
         loss_floor: Returns the true process's mean loss on the targets of given rows.
 
     Raises:
-        DataError: If there are too few different rows for disjoint splits.
+        DataError: If there are too few different rows for disjoint splits, or for two classes.
     """
     taken: set[bytes] = set()
     splits: dict[str, Split] = {}
@@ -96,6 +96,12 @@ def generate(
             counts[f"{purpose}_redrawn"] = redrawn
         splits[purpose] = split_of(rows, loss_floor)
         taken.update(split_keys(splits[purpose]))
+    labels_N = splits["train"].labels_N
+    if labels_N is not None and (labels_N == labels_N[0]).all():
+        raise DataError(
+            f"{name} has training rows of one class only, {label_names[int(labels_N[0])]}; ask "
+            "for more rows, longer rows or a larger vocabulary"
+        )
     return assemble(
         splits,
         task=task,

@@ -32,7 +32,7 @@ class CopyingParams(SequenceParams):
 
 def load(params: CopyingParams, _context: LoadContext) -> Dataset:
     """Generate rows with the classes absent and present."""
-    pattern_P = _uniform(params, (params.pattern_length,), stream(params.data_seed, "pattern"))
+    pattern_P = secret_pattern(params)
     # Positions of a copy: a run from a random start, or a random ordered choice.
     last_start = params.seq_len - params.pattern_length
 
@@ -57,6 +57,11 @@ def load(params: CopyingParams, _context: LoadContext) -> Dataset:
         vocab_size=params.vocab_size + 1,
         label_names=("absent", "present"),
     )
+
+
+def secret_pattern(params: CopyingParams) -> Tensor:
+    """Return the ids of the pattern, in order: int32."""
+    return _uniform(params, (params.pattern_length,), stream(params.data_seed, "pattern"))
 
 
 def _uniform(params: CopyingParams, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
