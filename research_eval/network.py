@@ -85,7 +85,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.spec, self.params, self.context, self.task = spec, params, context, task
-        self.num_positions = _num_positions(params, context)
+        self.num_positions = num_positions(params, context.max_length)
         width = params.embed_dim
         self.embedding = nn.Embedding(context.vocab_size, width)
         if params.positions == "learned":
@@ -260,10 +260,15 @@ class Network(nn.Module):
         return logits_BC
 
 
-def _num_positions(params: TransformerParams, context: BodyContext) -> int:
+def num_positions(params: TransformerParams, length: int) -> int:
+    """Return the positions that a model tells apart when its data is `length` tokens long.
+
+    Raises:
+        ConfigError: If the data is longer than the model has positions.
+    """
     if params.max_positions is None:
-        return context.max_length
-    _fits(context.max_length, params.max_positions)
+        return length
+    _fits(length, params.max_positions)
     return params.max_positions
 
 

@@ -11,10 +11,10 @@ import torch
 
 from research_eval import provenance
 from research_eval.config import Experiment, config_hash
-from research_eval.errors import ConfigError, Issue
+from research_eval.errors import ConfigError, Issue, PluginError, ResearchEvalError
 from research_eval.knobs import Params, plugin_kind_of
 from research_eval.metrics import default_monitor, history_names
-from research_eval.network import Network
+from research_eval.network import Network, num_positions
 from research_eval.registry import MAPS
 from research_eval.spec import BodyContext, Dataset, LoadContext
 from research_eval.training import train
@@ -86,6 +86,7 @@ def prepare(experiment: Experiment, watcher: Watcher) -> Prepared:
     precision = resolve_precision(settings.precision, device)
     context = LoadContext(experiment.base_dir, cache_dir(), watcher.say)
     dataset = experiment.dataset.load(experiment.config.dataset_params, context)
+    num_positions(experiment.config.model_params, dataset.max_length)
     monitor = settings.monitor or default_monitor(dataset.task)
     known = history_names(dataset.task)
     if monitor.partition(":")[0] not in known:
@@ -105,7 +106,7 @@ def build_network(prepared: Prepared) -> Network:
     """Return the experiment's network on its device, initialised from its seed.
 
     Raises:
-        ConfigError: If the model cannot read the data, for example for want of positions.
+        PluginError: If the model's own code fails.
     """
     experiment, dataset = prepared.experiment, prepared.dataset
     context = BodyContext(
@@ -115,13 +116,21 @@ def build_network(prepared: Prepared) -> Network:
         find_router=experiment.find_router,
     )
     torch.manual_seed(derive(experiment.config.seed, "init"))
-    network = Network(
-        experiment.model,
-        experiment.config.model_params,
-        context,
-        task=dataset.task,
-        num_classes=len(dataset.label_names),
-    )
+    try:
+        network = Network(
+            experiment.model,
+            experiment.config.model_params,
+            context,
+            task=dataset.task,
+            num_classes=len(dataset.label_names),
+        )
+    except ResearchEvalError:
+        raise
+    except Exception as error:  # a plug-in may fail in any way; the user is told which
+        raise PluginError(
+            f"model '{experiment.config.model_type}' cannot be built: {type(error).__name__}: "
+            f"{error} (research-eval --debug run shows where)"
+        ) from error
     return network.to(prepared.device)
 
 
@@ -140,7 +149,7 @@ def plan(prepared: Prepared) -> Plan:
     kept = {"none": 0, "best": 1, "last": 1, "both": 2}[config.training_params.keep_checkpoints]
     return Plan(
         config_hash=prepared.config_hash,
-        data=f"{len(dataset.train)} rows of {dataset.source}",
+        data=f"{len(dataset.train):,} rows, {dataset.source}",
         param_count=network.param_count(),
         active_param_count=network.active_param_count(),
         flops_per_token=per_token,

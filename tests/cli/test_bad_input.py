@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from research_eval.cli import main
 from research_eval.records import RunStatus
 from research_eval.store import Store
 
@@ -109,9 +110,23 @@ def test_a_plug_in_that_does_not_import_is_told_with_its_reason(cli, config):
     assert written() == []
 
 
+def test_a_model_that_cannot_be_built_is_told_without_a_traceback_unless_asked(cli, config, capsys):
+    Path("broken.py").write_text(
+        "import torch\n"
+        "class X(torch.nn.Module):\n"
+        "    def __init__(self, params, context):\n"
+        "        raise ValueError('boo')\n"
+    )
+    broken = config(model_type="./broken.py:X")
+    assert_refused(cli("run", broken), 2, "cannot be built", "ValueError: boo")
+    assert main(["--debug", "run", str(broken)]) == 2
+    assert "broken.py" in capsys.readouterr().err
+
+
 def test_a_row_longer_than_the_positions_is_told_before_training(cli, config):
     said = cli("run", config(model_params={"max_positions": 4}))
-    assert_refused(said, 2, "max_positions")
+    assert_refused(said, 2, "max_positions to 6 or more")
+    assert written() == []
 
 
 def test_a_monitor_that_the_task_does_not_have(cli, config):
