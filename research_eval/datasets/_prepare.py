@@ -51,17 +51,18 @@ def prepare(
         params: Its parameters.
         place: Its files.
         tokenizer: Turns its text into ids.
-        context: Cache folder and progress.
+        context: Progress.
 
     Raises:
         DataError: If the text cannot be used.
     """
+    form = _form_of(source, params)
+    end_of_text = _end_of_text(tokenizer, params.tokenizer) if form == "documents" else None
     context.say(f"reading {place.described}")
     fields = Fields(source.text, source.label, source.domain, source.group)
-    files = read(place.path, fields, context.cache_dir)
+    files = read(place.path, fields)
     was_cut = "validation" not in files
     counts: dict[str, int] = {}
-    form = _form_of(source, params)
     rows = _divided(source, params, files, counts)
     if form == "lines":
         rows = {name: lines_of(part) for name, part in rows.items()}
@@ -80,7 +81,6 @@ def prepare(
 
     label_names, labels = _classes(rows) if form == "texts" else ((), {})
     domain_names, domains = _numbered({name: part.domains for name, part in rows.items()})
-    end_of_text = _end_of_text(tokenizer, params.tokenizer) if form == "documents" else None
     splits = {
         name: _split_of(part, labels.get(name), domains.get(name), end_of_text, params, name)
         for name, part in tokens.items()

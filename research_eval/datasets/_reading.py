@@ -39,7 +39,7 @@ class Fields:
     group: str | None = None
 
 
-def read(path: Path, fields: Fields, scratch: Path) -> dict[str, TextRows]:
+def read(path: Path, fields: Fields) -> dict[str, TextRows]:
     """Read the splits train, validation and test, as far as there are any.
 
     A split whose declared classes are all hidden is left out.
@@ -48,16 +48,14 @@ def read(path: Path, fields: Fields, scratch: Path) -> dict[str, TextRows]:
         path: One file, or a folder: of files named after their splits, with a data set card, or
             written by `datasets.save_to_disk`.
         fields: Columns to read.
-        scratch: Folder for temporary files.
 
     Raises:
         DataError: If the files cannot be read, are incomplete, or lack a column.
     """
     _check_shards(path)
-    scratch.mkdir(parents=True, exist_ok=True)
     # The library keeps what it converts by the files' names and times; a folder of its own for
     # each call keeps it from ever returning the content of an earlier file.
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="reading-") as folder:
+    with tempfile.TemporaryDirectory(prefix="research-eval-reading-") as folder:
         tables = _load(path, folder)
         if "train" not in tables:
             raise DataError(f"{path} has no split 'train', only: {', '.join(map(str, tables))}")

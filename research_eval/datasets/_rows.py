@@ -84,22 +84,24 @@ def divide(
         DataError: If a cut would leave one of its two sides empty.
     """
     divided = dict(splits)
-    total = len(splits["train"])
+    train = splits["train"]
+    is_one_text = len(train) == 1
+    total = len(train.texts[0]) if is_one_text else len(train)
     for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
-        if name not in splits and fraction > 0:
-            count = max(1, round(fraction * total))
-            generator = stream(data_seed, f"cut {name}")
-            parts = (
-                _cut_text(divided["train"], fraction)
-                if len(divided["train"]) == 1
-                else _cut_rows(divided["train"], count, generator)
+        if name in splits or fraction == 0:
+            continue
+        size = max(1, round(fraction * total))
+        parts = (
+            _cut_text(divided["train"], size)
+            if is_one_text
+            else _cut_rows(divided["train"], size, stream(data_seed, f"cut {name}"))
+        )
+        if not all(len(rows) for rows in parts):
+            raise DataError(
+                f"a {name} split cannot be cut from {len(train):,} training rows: one side would "
+                "be empty; provide more rows, lines or groups, or the split itself"
             )
-            if not all(len(rows) for rows in parts):
-                raise DataError(
-                    f"a {name} split cannot be cut from {len(divided['train'])} training rows: "
-                    "one side would be empty; provide more rows or groups, or the split itself"
-                )
-            divided["train"], divided[name] = parts
+        divided["train"], divided[name] = parts
     return divided
 
 
@@ -109,10 +111,10 @@ def _cut_rows(rows: TextRows, count: int, generator: torch.Generator) -> tuple[T
     return rows.take(~chosen_N), rows.take(chosen_N)
 
 
-def _cut_text(rows: TextRows, fraction: float) -> tuple[TextRows, TextRows]:
-    """Cut a single document at a line break; its end becomes the new split."""
+def _cut_text(rows: TextRows, size: int) -> tuple[TextRows, TextRows]:
+    """Cut a single document at a line break; its last `size` characters become the new split."""
     (text,) = rows.texts
-    place = text.find("\n", int((1 - fraction) * len(text))) + 1
+    place = text.find("\n", max(0, len(text) - size - 1)) + 1
     kept, new = text[:place], text[place:]
     return (
         replace(rows, texts=[kept] if kept.strip() else []),

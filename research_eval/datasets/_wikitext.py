@@ -42,7 +42,8 @@ def articles(rows: Sequence[str]) -> list[str]:
         if TITLE.fullmatch(line)
         and all(is_blank[near] for near in (index - 1, index + 1) if 0 <= near < len(lines))
     ]
+    if not starts or not all(is_blank[: starts[0]]):
+        starts.insert(0, 0)  # text without a title, or before the first one
+    starts[0] = 0
     ends = [*starts[1:], len(lines)]
-    before = "".join(lines[: starts[0]] if starts else lines)
-    found = ["".join(lines[a:b]) for a, b in zip(starts, ends, strict=True)] if starts else []
-    return [text for text in (before, *found) if text]
+    return ["".join(lines[start:end]) for start, end in zip(starts, ends, strict=True)]
