@@ -30,7 +30,7 @@ from research_eval.spec import (
     Task,
     TransformerParams,
 )
-from research_eval.vocabulary_loss import CHUNK_ROWS, vocabulary_loss
+from research_eval.vocabulary_loss import CHUNK_BYTES, vocabulary_loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,10 +208,11 @@ class Network(nn.Module):
         tables = [*self.parameters(), *self.buffers()]
         with _evaluating(self):
             row = saved_values(lambda: self._run_body(self._sample_row(length), None), tables)
-        values = batch_size * row
+        estimate = batch_size * row * bytes_per_value
         if self.task == "language_modeling":
-            values += min(CHUNK_ROWS, batch_size * length) * self.context.vocab_size
-        return values * bytes_per_value
+            scores = batch_size * length * self.context.vocab_size
+            estimate += min(CHUNK_BYTES, scores * bytes_per_value)
+        return estimate
 
     def _sample_row(self, length: int) -> Tensor:
         """Return ids [1, length] that touch many tokens and use no random numbers."""

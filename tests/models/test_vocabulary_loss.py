@@ -13,8 +13,8 @@ V, D = 300, 24
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK_ROWS", 32)
-    monkeypatch.setattr(module, "BLOCK_ROWS", 12)
+    monkeypatch.setattr(module, "CHUNK_BYTES", 32 * V * 4)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 12 * V * 4)
 
 
 def problem(rows, scale=1.0):
