@@ -19,7 +19,14 @@ from research_eval import provenance
 from research_eval.allocator import tune_allocator
 from research_eval.config import Experiment, json_schema, load_text
 from research_eval.diagnostics.collapse import EARLY_SHARE, premature_saturation
-from research_eval.errors import CollapsedError, ConfigError, DivergedError, RunError, StoppedError
+from research_eval.errors import (
+    CollapsedError,
+    ConfigError,
+    DivergedError,
+    RunError,
+    StoppedError,
+    StoreError,
+)
 from research_eval.handover import hand_over
 from research_eval.interrupt import stop_on_signals
 from research_eval.network import Network
@@ -28,6 +35,8 @@ from research_eval.records import NewRun, RunRecord, RunStatus
 from research_eval.registry import plugin_reference
 from research_eval.runlog import LoggedWatcher
 from research_eval.store import RunWriter, Store
+from research_eval.store.csv_log import DEFAULT_NAME as RESULTS_NAME
+from research_eval.store.csv_log import append_result
 from research_eval.training.checkpoint import resume_step
 from research_eval.training.progress import StopSignal, Watcher
 from research_eval.training.train import Files, Trainer
@@ -128,7 +137,11 @@ def _carry_out(
             resume_point = Files(store.artifact_dir / resumed_id).resume
             writer = store.resume(resumed_id, step=resume_step(resume_point))
         meter = provenance.ContentionMeter()
-        with _ended_truthfully(writer, meter), stop_on_signals() as stop:
+        with (
+            _listed(store, writer.experiment_id, watcher),
+            _ended_truthfully(writer, meter),
+            stop_on_signals() as stop,
+        ):
             files = Files(writer.folder)
             with LoggedWatcher(watcher, writer.folder / "run.log") as logged:
                 trainer = _train(prepared, network, writer, files, logged, stop)
@@ -241,6 +254,18 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _listed(store: Store, run_id: str, watcher: Watcher) -> Iterator[None]:
+    """Bring the run's line in the CSV beside the store up to date, however the run ends."""
+    try:
+        yield
+    finally:
+        try:
+            append_result(store.artifact_dir.parent / RESULTS_NAME, store.run(run_id))
+        except StoreError as error:
+            watcher.say(f"{error}; the record in the database is complete without it")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """One configuration in, one recorded run out: on a real store, with real data and models."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -35,6 +36,17 @@ def prepared(folder: Path, **fields):
 def store(tmp_path):
     with Store.open(tmp_path / "runs.db", create=True) as opened:
         yield opened
+
+
+def test_every_run_has_its_line_in_the_csv_beside_the_store(tmp_path, store):
+    run(prepared(tmp_path), store, Nobody())
+    with pytest.raises(DivergedError):
+        config = {"optimizer_params": {"name": "sgd", "lr": 1e30, "grad_clip_norm": None}}
+        run(prepared(tmp_path, **config), store, Nobody())
+    with tmp_path.joinpath("json_experiment_results.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["status"] for line in lines] == ["COMPLETED", "DIVERGED"]
+    assert float(lines[0]["final_val_f1"]) == store.runs()[1].value("final_val_f1")
 
 
 def test_a_run_is_recorded_whole(tmp_path, store):
