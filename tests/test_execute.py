@@ -40,8 +40,8 @@ def store(tmp_path):
 
 def test_every_run_has_its_line_in_the_csv_beside_the_store(tmp_path, store):
     run(prepared(tmp_path), store, Nobody())
+    config = {"optimizer_params": {"name": "sgd", "lr": 1e30, "grad_clip_norm": None}}
     with pytest.raises(DivergedError):
-        config = {"optimizer_params": {"name": "sgd", "lr": 1e30, "grad_clip_norm": None}}
         run(prepared(tmp_path, **config), store, Nobody())
     with tmp_path.joinpath("json_experiment_results.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
