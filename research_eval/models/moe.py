@@ -5,7 +5,7 @@ T real tokens of a batch, K experts chosen per token, E experts, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from research_eval.knobs import AtMost, Choice, Constraint, LogUniform, Pluggable
+from research_eval.models._balance import load_balance, mean_over_layers, router_z
 from research_eval.models._blocks import (
     AttentionPattern,
     AttentionSublayer,
@@ -64,23 +65,6 @@ class MoEParams(TransformerParams):
         "top_k_experts": "top_k",
         "aux_loss_coeff": "aux_loss_weight",
     }
-
-
-def load_balance(chosen_TK: Tensor, probs_TE: Tensor) -> Tensor:
-    """Return E * sum_e f_e * P_e (Fedus et al. 2022, equation 4, divided by k).
-
-    f is the share of assignments and P the mean probability of each expert. The value is 1 at
-    perfect balance for every k, and E when one expert gets all with k = 1; only P has a gradient.
-    """
-    num_experts = probs_TE.shape[1]
-    counts_E = torch.bincount(chosen_TK.flatten(), minlength=num_experts)
-    shares_E = counts_E / max(1, chosen_TK.numel())
-    return num_experts * torch.dot(shares_E, probs_TE.sum(dim=0) / max(1, len(probs_TE)))
-
-
-def router_z(logits_TE: Tensor) -> Tensor:
-    """Return the mean of logsumexp(logits)**2, which keeps scores small (Zoph et al. 2022)."""
-    return logits_TE.logsumexp(dim=-1).square().sum() / max(1, len(logits_TE))
 
 
 class MoELayer(nn.Module):
@@ -178,14 +162,6 @@ class MoE(nn.Module):
             records.append(record)
             terms.append(aux)
         return BodyOutput(hidden_BLD, mean_over_layers(terms), tuple(records))
-
-
-def mean_over_layers(terms: Sequence[Mapping[str, AuxLoss]]) -> dict[str, AuxLoss]:
-    """Return each auxiliary term averaged over the layers, which all report the same names."""
-    return {
-        name: AuxLoss(torch.stack([layer[name].value for layer in terms]).mean(), first.weight)
-        for name, first in terms[0].items()
-    }
 
 
 def cost(params: MoEParams, context: BodyContext, length: int) -> BodyCost:

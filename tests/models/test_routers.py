@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from research_eval.models.moe import MoEParams, load_balance, router_z
+from research_eval.models._balance import load_balance, router_z
+from research_eval.models.moe import MoEParams
 from research_eval.registry import ROUTERS_MAP
 from research_eval.spec import RouterContext, RouterInput
 from research_eval.testing.routers import RouterContract
