@@ -96,13 +96,12 @@ class TextSource:
         }
 
 
-def text_spec(source: TextSource) -> DatasetSpec:
+def text_spec(source: TextSource, params: type[TextParams]) -> DatasetSpec:
     """Return the spec of a published text data set."""
-    is_causal = source.task == "language_modeling"
     return DatasetSpec(
         name=source.name,
         dataset_type="real_world",
-        params=LanguageParams if is_causal else TextParams,
+        params=params,
         load=partial(load_text, source),
         tasks=(source.task,),
         version=VERSION,

@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 
 from research_eval.datasets._sources import HubFolder
-from research_eval.datasets._text import TextSource, text_spec
+from research_eval.datasets._text import LanguageParams, TextSource, text_spec
 from research_eval.spec import DatasetSpec
 
 TITLE = re.compile(r" = (?!= ).* = \s*")
 
 
-def wikitext_spec(name: str, folder: str) -> DatasetSpec:
+def wikitext_spec(name: str, folder: str, params: type[LanguageParams]) -> DatasetSpec:
     """Return the spec of one size of WikiText, which the hub keeps in a folder."""
     return text_spec(
         TextSource(
@@ -20,7 +20,8 @@ def wikitext_spec(name: str, folder: str) -> DatasetSpec:
             task="language_modeling",
             hub=HubFolder("Salesforce/wikitext", folder),
             documents=articles,
-        )
+        ),
+        params,
     )
 
 

@@ -1,7 +1,12 @@
-"""AG News: 120,000 news items of four kinds (Zhang, Zhao and LeCun 2015)."""
+"""AG News: Zhang, Zhao and LeCun 2015, from the corpus of A. Gulli."""
 
 from research_eval.datasets._sources import HubFolder
-from research_eval.datasets._text import TextSource, text_spec
+from research_eval.datasets._text import TextParams, TextSource, text_spec
+
+
+class AGNewsParams(TextParams):
+    """120,000 news items: World, Sports, Business or Sci/Tech."""
+
 
 SPEC = text_spec(
     TextSource(
@@ -9,5 +14,6 @@ SPEC = text_spec(
         task="classification",
         hub=HubFolder("fancyzhx/ag_news", "data"),
         label="label",
-    )
+    ),
+    AGNewsParams,
 )

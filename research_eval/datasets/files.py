@@ -11,7 +11,7 @@ from research_eval.spec import Dataset, DatasetSpec, LoadContext, Task
 
 
 class FilesParams(LanguageParams):
-    """Which columns hold what, and how rows without a split are divided."""
+    """Your own CSV, TSV, JSON, JSONL, Parquet or text file, or a folder of them, at `path`."""
 
     task: Task = "classification"
     """Predict the label of each row, or every next token."""

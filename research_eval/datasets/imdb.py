@@ -1,7 +1,12 @@
-"""IMDB: 25,000 film reviews to train on, as many for test, for or against (Maas et al. 2011)."""
+"""IMDB: Maas et al. 2011."""
 
 from research_eval.datasets._sources import HubFolder
-from research_eval.datasets._text import TextSource, text_spec
+from research_eval.datasets._text import TextParams, TextSource, text_spec
+
+
+class IMDBParams(TextParams):
+    """25,000 film reviews to train on and 25,000 for test: negative or positive."""
+
 
 SPEC = text_spec(
     TextSource(
@@ -9,5 +14,6 @@ SPEC = text_spec(
         task="classification",
         hub=HubFolder("stanfordnlp/imdb", "plain_text"),
         label="label",
-    )
+    ),
+    IMDBParams,
 )

@@ -19,7 +19,7 @@ from research_eval.spec import Dataset, DatasetParams, DatasetSpec, LoadContext
 
 
 class ModularArithmeticParams(DatasetParams):
-    """All pairs of numbers below `modulus`, divided at random by `data_seed`."""
+    """Rows `a (op) b =` for all pairs of numbers below `modulus`; the class is the result."""
 
     modulus: Annotated[int, Field(ge=5, le=2000)] = 97
     """Size of the ring; also the number of classes."""
@@ -28,7 +28,8 @@ class ModularArithmeticParams(DatasetParams):
     """What is done with the two numbers."""
 
     train_fraction: Annotated[float, Field(ge=0.1, le=0.9)] = 0.5
-    """Share of all pairs to train on; the others are validation and test in equal parts."""
+    """Share of all pairs, chosen by `data_seed`, to train on; validation and test get half of
+    the others each."""
 
 
 def load(params: ModularArithmeticParams, _context: LoadContext) -> Dataset:

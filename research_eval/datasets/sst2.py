@@ -1,10 +1,12 @@
-"""SST-2: 67,000 phrases of film reviews, for or against (Socher et al. 2013).
-
-The classes of the published test split are hidden, so there is no test split here.
-"""
+"""SST-2: Socher et al. 2013. The classes of the published test split are hidden: there is none."""
 
 from research_eval.datasets._sources import HubFolder
-from research_eval.datasets._text import TextSource, text_spec
+from research_eval.datasets._text import TextParams, TextSource, text_spec
+
+
+class SST2Params(TextParams):
+    """67,349 phrases of film reviews: negative or positive; no test split."""
+
 
 SPEC = text_spec(
     TextSource(
@@ -13,5 +15,6 @@ SPEC = text_spec(
         hub=HubFolder("stanfordnlp/sst2", "data"),
         text="sentence",
         label="label",
-    )
+    ),
+    SST2Params,
 )

@@ -1,7 +1,12 @@
-"""TREC: 5,452 questions for training and 500 for test, of six kinds (Li and Roth 2002)."""
+"""TREC: Li and Roth 2002, with their six coarse classes."""
 
 from research_eval.datasets._sources import HubFolder
-from research_eval.datasets._text import TextSource, text_spec
+from research_eval.datasets._text import TextParams, TextSource, text_spec
+
+
+class TRECParams(TextParams):
+    """5,452 questions to train on and 500 for test, of six kinds."""
+
 
 SPEC = text_spec(
     TextSource(
@@ -9,5 +14,6 @@ SPEC = text_spec(
         task="classification",
         hub=HubFolder("CogComp/trec", "default", revision="refs/convert/parquet"),
         label="coarse_label",
-    )
+    ),
+    TRECParams,
 )

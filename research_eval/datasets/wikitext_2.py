@@ -1,5 +1,11 @@
-"""WikiText-2: two million words of 600 Wikipedia articles (Merity et al. 2016)."""
+"""WikiText-2: Merity et al. 2016."""
 
+from research_eval.datasets._text import LanguageParams
 from research_eval.datasets._wikitext import wikitext_spec
 
-SPEC = wikitext_spec("wikitext-2", "wikitext-2-v1")
+
+class WikiText2Params(LanguageParams):
+    """Two million words of 600 Wikipedia articles; each article is a document."""
+
+
+SPEC = wikitext_spec("wikitext-2", "wikitext-2-v1", WikiText2Params)
