@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 
-from research_eval import provenance
+from research_eval import provenance, verdicts
 from research_eval.allocator import tune_allocator
 from research_eval.config import Experiment, json_schema, load_text
 from research_eval.diagnostics.collapse import EARLY_SHARE, premature_saturation
@@ -226,13 +226,15 @@ def _new_run(prepared: Prepared, source: str, allocator: str) -> NewRun:
 
 
 def _declare(prepared: Prepared, writer: RunWriter) -> None:
-    """Record what must stand beside the run's scores: waived promises and unlearned routers."""
+    """Record what must stand beside the run's scores: waived or unchecked promises, controls."""
     experiment = prepared.experiment
     for promise, reason in experiment.model.waives.items():
         writer.flag(f"waives_{promise}", reason)
     for kind, name in components(experiment):
         if kind == "router" and not experiment.find_router(name).learned:
             writer.flag("router_not_learned", f"the router '{name}' is a control without gradient")
+    for name, reason in verdicts.flags(experiment, prepared.dataset.task).items():
+        writer.flag(name, reason)
 
 
 def _keep_plugins(experiment: Experiment, writer: RunWriter) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, cast
 import typer
 from typer.exceptions import TyperException
 
-from research_eval.cli import catalog, datasets, db, new, run, runs
+from research_eval.cli import catalog, check, datasets, db, new, run, runs
 from research_eval.cli._render import note, printable
 from research_eval.errors import ConfigError, ResearchEvalError
 
@@ -32,6 +32,7 @@ app.command("run")(run.run)
 app.add_typer(runs.app, name="runs")
 app.add_typer(datasets.app, name="datasets")
 catalog.add_to(app)
+app.command("check")(check.check)
 app.add_typer(new.app, name="new")
 app.add_typer(db.app, name="db")
 

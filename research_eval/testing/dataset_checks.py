@@ -39,6 +39,11 @@ FLOOR_TOLERANCE = 0.05
 """Nats per target by which a fair prediction of a few hundred rows may fall below the floor."""
 
 
+def small_sizes(spec: DatasetSpec) -> dict[str, Any]:
+    """Return those of the small sizes that a data set has as parameters."""
+    return {name: SMALL[name] for name in SMALL if name in spec.params.model_fields}
+
+
 @dataclass(frozen=True)
 class DatasetSubject:
     """A data set under test.
@@ -54,8 +59,7 @@ class DatasetSubject:
     @classmethod
     def of(cls, spec: DatasetSpec, context: LoadContext, **changes: object) -> DatasetSubject:
         """Return a data set at small sizes, with the given parameters besides."""
-        small = {name: SMALL[name] for name in SMALL if name in spec.params.model_fields}
-        return cls(spec, spec.params.model_validate({**small, **changes}), context)
+        return cls(spec, spec.params.model_validate({**small_sizes(spec), **changes}), context)
 
     @cached_property
     def dataset(self) -> Dataset:

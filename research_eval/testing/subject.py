@@ -25,6 +25,9 @@ from research_eval.spec import (
     TransformerParams,
 )
 
+SMALL = {"embed_dim": 32, "num_layers": 2, "num_heads": 4, "ff_factor": 2.0}
+"""Sizes at which a model is checked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -65,11 +68,10 @@ class Subject:
             base_dir: Folder that a router's file starts from.
             **fields: Parameters other than the defaults.
         """
-        small = {"embed_dim": 32, "num_layers": 2, "num_heads": 4, "ff_factor": 2.0}
         folder = base_dir or Path.cwd()
         return cls(
             spec=spec,
-            params=spec.params(**{**small, **fields}),
+            params=spec.params(**{**SMALL, **fields}),
             task=task,
             find_router=lambda name: ROUTERS_MAP.find(name, folder),
         )
