@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Write a file to start from.")
 
 SCHEMA_FILE = "research-eval.schema.json"
+
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A new Python file, for example mine.py.")
+]
 
 
 @app.callback()
@@ -47,6 +52,45 @@ def config(
     _write_new(output, to_json({"$schema": f"./{SCHEMA_FILE}"} | complete))
     _write(output.with_name(SCHEMA_FILE), to_json(json_schema()))
     note(f"next: research-eval run {printable(output)}")
+
+
+@app.command()
+def model(file: FileArgument) -> None:
+    """Write a model to start from: what stands between the shared embedding and head."""
+    _write_template("model", file, "MyModel", "CONFIG model_type={}")
+
+
+@app.command()
+def router(file: FileArgument) -> None:
+    """Write a router to start from: how a token's experts are chosen."""
+    _write_template("router", file, "MyRouter", "CONFIG model_type=moe model_params.router={}")
+
+
+@app.command()
+def dataset(file: FileArgument) -> None:
+    """Write a data set to start from."""
+    _write_template("dataset", file, "MY_DATA", "CONFIG dataset_name={}")
+
+
+def _write_template(kind: str, file: Path, name: str, settings: str) -> None:
+    """Write a file that keeps its promises as it is, and say what to do with it.
+
+    Args:
+        kind: Which file.
+        file: Where to.
+        name: Of the component in it.
+        settings: Of a run with it; {} is where the component is named.
+    """
+    from importlib import resources
+
+    if file.suffix != ".py":
+        raise typer.BadParameter(f"'{printable(file)}' must end in .py", param_hint="FILE")
+    template = resources.files("research_eval.cli.templates") / f"{kind}.py"
+    _write_new(file, template.read_text(encoding="utf-8").rstrip("\n"))
+    where = file if file.is_absolute() else f"./{file}"
+    component = shlex.quote(printable(f"{where}:{name}"))
+    note(f"next: research-eval check {component}")
+    note(f"      research-eval run {settings.format(component)}")
 
 
 def starting_point(model: str, dataset: str) -> Experiment:

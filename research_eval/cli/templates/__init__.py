@@ -1,0 +1,1 @@
+"""Files to start from, as `research-eval new` writes them."""
