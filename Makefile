@@ -21,7 +21,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test check soak docs clean
 
 demo: $(INSTALLED)
-	@$(BIN)/research-eval run examples/configs/moe_parity.json
+	@$(BIN)/research-eval run examples/configs/moe_demo.json
 	@$(BIN)/research-eval runs show last
 	@echo
 	@echo "For a shell in which 'research-eval' is a command:  . $(BIN)/activate"
