@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from research_eval.diagnostics.routing import served
 from research_eval.models.moe import MoELayer
 from research_eval.network import Network
 from research_eval.testing.learning_checks import (
@@ -64,7 +65,7 @@ def samples_are_independent(subject: Subject) -> None:
     network = subject.network()
     batch = subject.batch(rows=5, padded=True)
     modes = [False]
-    if "batch_independent" not in subject.spec.waives and not _is_noisy(network, batch):
+    if "batch_independent" not in network.waives() and not _is_noisy(network, batch):
         modes.append(True)
     for training in modes:
         network.train(training)
@@ -114,10 +115,16 @@ def odd_batches_are_finite(subject: Subject) -> None:
 
 def every_weight_learns_from_the_task(subject: Subject) -> None:
     """The task loss alone gives every weight a gradient; a router that gets none is dead."""
-    norms = {
-        name: gradient.norm().item()
-        for name, gradient in gradients(subject.network(), subject.batch(rows=32)).items()
+    network = subject.network()
+    nothing_to_decide = {
+        id(parameter)
+        for layer in network.modules()
+        if isinstance(layer, MoELayer) and layer.params.num_experts == 1
+        for parameter in layer.routing_parameters()
     }
+    learning = [n for n, p in network.named_parameters() if id(p) not in nothing_to_decide]
+    found = gradients(network, subject.batch(rows=32))
+    norms = {name: found[name].norm().item() for name in learning}
     # What is zero in exact arithmetic is 1e-8 of the others in fp32.
     floor = 1e-6 * max(norms.values())
     dead = [name for name, norm in norms.items() if not norm > floor]
@@ -134,7 +141,7 @@ def experts_learn_from_their_own_tokens(subject: Subject) -> None:
     torch.manual_seed(3)
     found = gradients(network, batch)
     for (name, _experts), record in zip(stacked_experts(network), records, strict=True):
-        used = set(record.chosen_TK.unique().tolist())
+        used = set(record.chosen_TK[served(record)].unique().tolist())
         for matrix in ("into_EDG", "out_EFD"):
             for expert, gradient in enumerate(found[f"{name}.{matrix}"]):
                 if bool(gradient.any()) != (expert in used):
