@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 from research_eval.allocator import tune_allocator
 
@@ -70,7 +71,7 @@ def contestants(num_experts: int) -> dict[str, Callable[[], None]]:
     ours = MoELayer(params, context, layer=0)
     naive = MoELayer(params, context, layer=0)
     experts = naive.experts
-    experts.forward = lambda x_TD, chosen, weights: naive_experts(experts, x_TD, chosen, weights)
+    experts.forward = partial(naive_experts, experts)
     dense = FeedForward(params.model_copy(update={"ff_factor": TOP_K * UNITS / WIDTH}))
     x_TD = torch.randn(TOKENS, WIDTH, requires_grad=True)
     ids_BL = torch.zeros(1, TOKENS, dtype=torch.int64)

@@ -163,7 +163,7 @@ def _train(
     is_resumed = files.resume.exists()
     if not is_resumed:
         _keep_plugins(prepared.experiment, writer)
-        _declare(prepared, writer)
+        _declare(prepared, network, writer)
     trainer = Trainer(config, network, prepared.dataset, writer, files, watcher, stop)
     if is_resumed:
         watcher.say(f"continuing {writer.experiment_id} from step {trainer.restore()}")
@@ -225,10 +225,10 @@ def _new_run(prepared: Prepared, source: str, allocator: str) -> NewRun:
     )
 
 
-def _declare(prepared: Prepared, writer: RunWriter) -> None:
+def _declare(prepared: Prepared, network: Network, writer: RunWriter) -> None:
     """Record what must stand beside the run's scores: waived or unchecked promises, controls."""
     experiment = prepared.experiment
-    for promise, reason in experiment.model.waives.items():
+    for promise, reason in network.waives().items():
         writer.flag(f"waives_{promise}", reason)
     for kind, name in components(experiment):
         if kind == "router" and not experiment.find_router(name).learned:

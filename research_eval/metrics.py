@@ -155,6 +155,14 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "train_aux_{term}", "train_aux_{term}", None, "", None, "auxiliary term before its weight"
     ),
+    Metric(
+        "train_drop_rate_layer{layer}",
+        "train_drop_rate_layer{layer}",
+        None,
+        "",
+        None,
+        "share of choices that capacity turned away in training",
+    ),
     *_expert_metrics(),
 )
 """Every metric that a run records; braces stand for a layer or the name of a term."""

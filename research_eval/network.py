@@ -235,6 +235,15 @@ class Network(nn.Module):
                 found += declared()
         return found
 
+    def waives(self) -> dict[str, str]:
+        """Return the promises that do not hold in training, each with its reason."""
+        waived = dict(self.spec.waives)
+        for module in self.body.modules():
+            declared = getattr(module, "waives", None)
+            if declared is not None:
+                waived |= declared()
+        return waived
+
     def _run_body(
         self, ids_BL: Tensor, mask_BL: Tensor | None, progress: float = 1.0
     ) -> BodyOutput:

@@ -15,7 +15,7 @@ from research_eval.config.experiment import (
     ExperimentConfig,
 )
 from research_eval.config.loading import SECTIONS, Experiment, concrete_type
-from research_eval.knobs import Params, is_execution_only
+from research_eval.knobs import Params, is_execution_only, plugin_kind_of
 from research_eval.registry import DATASETS_MAP, MODELS_MAP
 
 
@@ -27,13 +27,27 @@ def config_hash(experiment: Experiment) -> str:
     execution fields do not enter. Resolve "auto" first (`execute` does), or the hash says auto.
     """
     config = experiment.config
-    identity = {
+    identity: dict[str, Any] = {
         "config": _result_fields(config),
         # Each section is compared with the defaults of its own class, so the class is named.
         "classes": [config.optimizer_params.name, config.scheduler_params.name],
         "versions": [experiment.model.version, experiment.dataset.version, TRAINING_VERSION],
     }
+    routers = _router_versions(experiment)
+    if routers:
+        identity["routers"] = routers
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+def _router_versions(experiment: Experiment) -> dict[str, int]:
+    """Return the versions of the routers that the model names, first versions left out."""
+    params = experiment.config.model_params
+    named = {
+        field: experiment.find_router(getattr(params, field)).version
+        for field, info in type(params).model_fields.items()
+        if plugin_kind_of(info) == "router"
+    }
+    return {field: version for field, version in named.items() if version != 1}
 
 
 def canonical_json(value: object) -> str:

@@ -25,6 +25,12 @@ def served(record: RoutingRecord) -> Tensor:
     return served_TK if record.dropped_TK is None else served_TK & ~record.dropped_TK
 
 
+def requested(record: RoutingRecord) -> Tensor:
+    """Return which choices the router made, those that capacity turned away too, bool [T, K]."""
+    requested_TK = record.weights_TK != 0
+    return requested_TK if record.dropped_TK is None else requested_TK | record.dropped_TK
+
+
 def fallen_through(record: RoutingRecord) -> Tensor:
     """Return how many tokens no expert worked on, int64 scalar."""
     return (~served(record).any(dim=1)).sum()
@@ -34,7 +40,7 @@ def drop_rate(record: RoutingRecord) -> Tensor:
     """Return the share of choices that capacity turned away, 0..1, scalar."""
     if record.dropped_TK is None:
         return torch.zeros((), device=record.chosen_TK.device)
-    return record.dropped_TK.float().mean()
+    return record.dropped_TK.sum() / requested(record).sum().clamp(min=1)
 
 
 def token_entropy(record: RoutingRecord) -> Tensor:

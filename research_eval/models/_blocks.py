@@ -7,14 +7,19 @@ sum of a few products. B batch, L length, D width, F feed-forward width, H heads
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from research_eval.errors import ConfigError, Issue
 from research_eval.spec import INIT_STD, BodyInput, TransformerParams
+
+Result = TypeVar("Result")
 
 ROPE_BASE = 10_000.0
 """Longest wavelength of rotary positions over 2 pi (Su et al. 2021)."""
@@ -163,13 +168,21 @@ def activate(h_: Tensor, activation: str) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """Two products with a non-linearity between them, for each position alone."""
+    """Two products with a non-linearity between them, for each position alone.
 
-    def __init__(self, params: TransformerParams) -> None:
+    Args:
+        params: Width, feed-forward width, activation and depth.
+        copies: Feed-forwards whose outputs are added; together they are one that is as many
+            times as wide.
+    """
+
+    def __init__(self, params: TransformerParams, copies: int = 1) -> None:
         super().__init__()
         self.activation = params.activation
-        self.into = projection(params.embed_dim, in_features(params))
-        self.out = projection(params.ff_dim, params.embed_dim, output_std(params.num_layers))
+        self.into = projection(params.embed_dim, copies * in_features(params))
+        self.out = projection(
+            copies * params.ff_dim, params.embed_dim, output_std(params.num_layers)
+        )
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Return a tensor of the same shape."""
@@ -192,6 +205,21 @@ class Block(nn.Module):
         x_BLD = self.attention(x_BLD, pattern)
         added: Tensor = self.dropout(self.feed_forward(self.norm(x_BLD)))
         return x_BLD + added
+
+
+def run_layer(layer: Callable[..., Result], *inputs: Any, recompute: bool) -> Result:
+    """Return what a layer makes of its inputs.
+
+    Args:
+        layer: Draws random numbers from torch's global generators only, and counts nothing: with
+            `recompute` it runs once more in the backward pass, with the same random numbers.
+        *inputs: Of the layer.
+        recompute: Whether its inner values are computed again instead of kept.
+    """
+    if recompute and torch.is_grad_enabled():
+        result: Result = checkpoint(layer, *inputs, use_reentrant=False)
+        return result
+    return layer(*inputs)
 
 
 def attention_flops(params: TransformerParams, length: int, *, causal: bool) -> float:

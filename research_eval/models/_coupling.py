@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from research_eval.knobs import EXECUTION, Choice, Uniform
 from research_eval.models._blocks import (
@@ -28,6 +27,7 @@ from research_eval.models._blocks import (
     attention_pattern,
     feed_forward_params,
     projection,
+    run_layer,
 )
 from research_eval.models._dispatch import RealTokens
 from research_eval.models._parallel_blocks import ParallelBlocks
@@ -205,12 +205,9 @@ class CoupledBody(nn.Module):
         tokens = None if self.training else RealTokens(batch)
         hidden_BLD, records = batch.hidden_BLD, []
         for layer in self.layers:
-            if self.checkpointed and torch.is_grad_enabled():
-                hidden_BLD, record = checkpoint(
-                    layer, hidden_BLD, pattern, tokens, use_reentrant=False
-                )
-            else:
-                hidden_BLD, record = layer(hidden_BLD, pattern, tokens)
+            hidden_BLD, record = run_layer(
+                layer, hidden_BLD, pattern, tokens, recompute=self.checkpointed
+            )
             records.append(record)
         return BodyOutput(hidden_BLD, couplings=tuple(r for r in records if r is not None))
 

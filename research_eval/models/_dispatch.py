@@ -84,7 +84,13 @@ class Experts(nn.Module):
             )
         )
 
-    def forward(self, x_TD: Tensor, chosen_TK: Tensor, weights_TK: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_TD: Tensor,
+        chosen_TK: Tensor,
+        weights_TK: Tensor,
+        kept_TK: Tensor | None = None,
+    ) -> Tensor:
         """Return [T, D]: for each token the weighted sum of its chosen experts' outputs.
 
         Equal to a loop over tokens and experts up to rounding; the same bits on every call.
@@ -93,6 +99,8 @@ class Experts(nn.Module):
             x_TD: Tokens.
             chosen_TK: int64 expert indices, each below E.
             weights_TK: fp32.
+            kept_TK: False at choices that no expert works on, whose weight is 0; None if there
+                are none.
         """
         dtype = x_TD.dtype
         if torch.is_autocast_enabled(x_TD.device.type):
@@ -103,6 +111,7 @@ class Experts(nn.Module):
             self.into_EDG.to(dtype),
             self.out_EFD.to(dtype),
             chosen_TK,
+            kept_TK,
             self.activation,
         )
         return y_TD
@@ -110,28 +119,48 @@ class Experts(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Groups:
-    """Assignments sorted by expert.
+    """Assignments sorted by expert, those that are not kept left out.
 
     Attributes:
+        shape: T and K.
         token_S: Token of each sorted assignment.
         order_S: Place of each sorted assignment in the flattened [T, K].
-        place_S: Where each assignment of the flattened [T, K] is in the sorted order.
+        place_S: Where each assignment of the flattened [T, K] is in the sorted order; None if
+            some were left out.
         slices: Where each expert's assignments are.
     """
 
+    shape: tuple[int, int]
     token_S: Tensor
     order_S: Tensor
-    place_S: Tensor
+    place_S: Tensor | None
     slices: Slices
 
+    def spread(self, values_S: Tensor) -> Tensor:
+        """Return [T, K, ...] of [S, ...], zeros at what was left out."""
+        if self.place_S is not None:
+            return values_S.index_select(0, self.place_S).view(*self.shape, *values_S.shape[1:])
+        rows = self.shape[0] * self.shape[1]
+        flat = values_S.new_zeros(rows, *values_S.shape[1:]).index_copy_(0, self.order_S, values_S)
+        return flat.view(*self.shape, *values_S.shape[1:])
 
-def _sort_by_expert(chosen_TK: Tensor, num_experts: int, *, grouped: bool) -> _Groups:
-    flat_S = chosen_TK.flatten()
+
+def _sort_by_expert(
+    chosen_TK: Tensor, kept_TK: Tensor | None, num_experts: int, *, grouped: bool
+) -> _Groups:
+    num_tokens, places = chosen_TK.shape
+    flat_S, place_S = chosen_TK.flatten(), None
+    if kept_TK is not None:
+        flat_S = flat_S.masked_fill(~kept_TK.flatten(), num_experts)  # sorted behind all experts
     order_S = flat_S.argsort(stable=True)
-    place_S = torch.empty_like(order_S)
-    place_S[order_S] = torch.arange(len(order_S), device=order_S.device)
-    slices = slices_of(torch.bincount(flat_S, minlength=num_experts), grouped=grouped)
-    return _Groups(order_S // chosen_TK.shape[1], order_S, place_S, slices)
+    counts_E = torch.bincount(flat_S, minlength=num_experts)[:num_experts]
+    if kept_TK is None:
+        place_S = torch.empty_like(order_S)
+        place_S[order_S] = torch.arange(len(order_S), device=order_S.device)
+    else:
+        order_S = order_S[: int(counts_E.sum())]
+    slices = slices_of(counts_E, grouped=grouped)
+    return _Groups((num_tokens, places), order_S // max(1, places), order_S, place_S, slices)
 
 
 def _activation_gradient(da_SF: Tensor, h_SG: Tensor, activation: str) -> Tensor:
@@ -157,16 +186,17 @@ class _Dispatch(torch.autograd.Function):
         into_EDG: Tensor,
         out_EFD: Tensor,
         chosen_TK: Tensor,
+        kept_TK: Tensor | None,
         activation: str,
     ) -> Tensor:
         grouped = has_grouped_product(x_TD, into_EDG) and has_grouped_product(x_TD, out_EFD)
-        groups = _sort_by_expert(chosen_TK, len(into_EDG), grouped=grouped)
+        groups = _sort_by_expert(chosen_TK, kept_TK, len(into_EDG), grouped=grouped)
         with torch.autocast(x_TD.device.type, enabled=False):
             x_SD = x_TD.index_select(0, groups.token_S)
             h_SG = times_weight(x_SD, into_EDG, groups.slices)
             a_SF = activate(h_SG, activation)
             y_SD = times_weight(a_SF, out_EFD, groups.slices)
-            y_TKD = y_SD.index_select(0, groups.place_S).view(*chosen_TK.shape, y_SD.shape[1])
+            y_TKD = groups.spread(y_SD)
             y_TD = torch.bmm(weights_TK.to(y_TKD.dtype).unsqueeze(1), y_TKD).squeeze(1)
         ctx.save_for_backward(x_SD, h_SG, a_SF, y_SD, weights_TK, into_EDG, out_EFD)
         ctx.groups, ctx.activation = groups, activation
@@ -181,7 +211,7 @@ class _Dispatch(torch.autograd.Function):
         dweights_TK = None
         if ctx.needs_input_grad[1]:
             dweights_S = (dy_SD * y_SD).sum(dim=1, dtype=torch.float32)
-            dweights_TK = dweights_S.index_select(0, groups.place_S).view(weights_TK.shape)
+            dweights_TK = groups.spread(dweights_S)
         weights_S = weights_TK.flatten().index_select(0, groups.order_S)
         dy_SD.mul_(weights_S.unsqueeze(1))
         dout_EFD = weight_gradient(a_SF, dy_SD, groups.slices)
@@ -189,7 +219,5 @@ class _Dispatch(torch.autograd.Function):
         dh_SG = _activation_gradient(da_SF, h_SG, ctx.activation)
         dinto_EDG = weight_gradient(x_SD, dh_SG, groups.slices)
         dx_SD = times_weight(dh_SG, into_EDG.transpose(1, 2), groups.slices)
-        dx_TD = (
-            dx_SD.index_select(0, groups.place_S).view(*weights_TK.shape, dx_SD.shape[1]).sum(dim=1)
-        )
-        return dx_TD, dweights_TK, dinto_EDG, dout_EFD, None, None
+        dx_TD = groups.spread(dx_SD).sum(dim=1)
+        return dx_TD, dweights_TK, dinto_EDG, dout_EFD, None, None, None

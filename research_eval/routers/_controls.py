@@ -33,7 +33,7 @@ def _mix(numbers: Tensor) -> Tensor:
 
 
 def _xor_shifted(numbers: Tensor, bits: int) -> Tensor:
-    return numbers ^ ((numbers >> bits) & (2 ** (64 - bits) - 1))  # `>>` alone carries the sign
+    return numbers ^ ((numbers >> bits) & ((1 << (64 - bits)) - 1))  # `>>` alone carries the sign
 
 
 def even_weights(chosen_TK: Tensor) -> Tensor:

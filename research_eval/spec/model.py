@@ -140,7 +140,8 @@ class ModelSpec:
     Attributes:
         build: Makes the body: `build(params, context)`. Modules in it that define
             `after_step()` are called once after each optimizer step; modules that define
-            `routing_parameters()` name the parameters that decide which experts work.
+            `routing_parameters()` name the parameters that decide which experts work; those that
+            define `waives()` add to the promises below, as their parameters require.
         cost: Counts it: `cost(params, context, length)`; None lets the counter measure it.
         version: Raised when the same parameters come to mean another function.
         scale: Fields that change its cost, in the order in which matching should try them.

@@ -27,7 +27,7 @@ class RoutingRecord:
     Attributes:
         probs_TE: The router's distribution over experts.
         chosen_TK: Index of the chosen experts.
-        weights_TK: How the chosen outputs were combined.
+        weights_TK: How the chosen outputs were combined; 0 where no expert worked on the token.
         dropped_TK: True where capacity turned a token away; None if nothing can be dropped.
     """
 

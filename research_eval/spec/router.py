@@ -21,6 +21,7 @@ class RouterContext:
 
     Attributes:
         layer: Index of its layer, from 0.
+        causal: Whether position t may only depend on positions up to t.
         params: The parameters of the model that it serves.
     """
 
@@ -28,6 +29,7 @@ class RouterContext:
     top_k: int
     vocab_size: int
     layer: int
+    causal: bool
     params: Any
 
 
@@ -40,11 +42,16 @@ class RouterInput:
             `learned`.
         ids_T: Token ids.
         positions_T: Position of each token in its row.
+        progress: Share of the training that is done, 0..1, for what is annealed; 1 outside it.
+        bias_E: Added to the scores by which experts are chosen, never to their weights; None
+            unless `balance` is "bias".
     """
 
     logits_TE: Tensor
     ids_T: Tensor
     positions_T: Tensor
+    progress: float = 1.0
+    bias_E: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +59,12 @@ class RouterOutput:
     """What a router decides.
 
     Attributes:
-        chosen_TK: Experts for each token, int64, all different within a row.
+        chosen_TK: Experts for each token, int64, all different within a row. K is `top_k`; only
+            a router that waives "batch_independent" may use another K, and in training only.
         weights_TK: How their outputs are combined, fp32. For a learned router the task loss
-            must reach the logits through them.
-        probs_TE: Its distribution over experts, for balance and diagnostics.
+            must reach the logits through them. Where a `partial` router leaves a place empty,
+            its weight is 0 and the expert does not see the token.
+        probs_TE: Its distribution over experts, for balance, capacity and diagnostics.
         aux_losses: Terms of this layer alone; the layer's own balance and z-loss are added.
     """
 
@@ -73,8 +82,16 @@ class RouterSpec:
         build: Makes the module: `build(context)`; it is called with a `RouterInput`.
         learned: Whether it uses the layer's projection; False for controls, which get no
             gradient and are declared so wherever their scores are shown.
+        takes_bias: Whether it chooses by its scores + `bias_E`, so that balance="bias" works.
+        partial: Whether a token may get fewer than k experts.
+        waives: Promises that do not hold in training, each with its reason.
+        version: Raised when the same parameters come to mean another choice.
     """
 
     name: str
     build: Callable[[RouterContext], nn.Module]
     learned: bool = True
+    takes_bias: bool = False
+    partial: bool = False
+    waives: Mapping[str, str] = field(default_factory=dict)
+    version: int = 1

@@ -12,8 +12,16 @@ from research_eval.models._blocks import activate
 from research_eval.models._dispatch import Experts
 
 
-def naive_experts(experts: Experts, x_TD: Tensor, chosen_TK: Tensor, weights_TK: Tensor) -> Tensor:
+def naive_experts(
+    experts: Experts,
+    x_TD: Tensor,
+    chosen_TK: Tensor,
+    weights_TK: Tensor,
+    kept_TK: Tensor | None = None,
+) -> Tensor:
     """Return what `experts` should, by a loop over experts that gathers, multiplies and adds."""
+    if kept_TK is not None:
+        chosen_TK = chosen_TK.masked_fill(~kept_TK, -1)
     y_TD = torch.zeros_like(x_TD)
     for expert, (into_DG, out_FD) in enumerate(
         zip(experts.into_EDG.unbind(), experts.out_EFD.unbind(), strict=True)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from research_eval.config import ExperimentConfig
 from research_eval.config.experiment import WarmupParams
+from research_eval.diagnostics.routing import drop_rate
 from research_eval.errors import CollapsedError, DivergedError, StoppedError
 from research_eval.metrics import default_monitor
 from research_eval.network import Network
@@ -216,7 +217,12 @@ class Trainer:
                 aux = sum(term.weight * term.value for term in output.aux_losses.values())
             self.scaler.scale((output.loss + aux) / len(rows)).backward()
             terms = {f"aux_{name}": term.value for name, term in output.aux_losses.items()}
-            for name, value in {"loss": output.loss, **terms}.items():
+            drops = {
+                f"drop_rate_layer{record.layer}": drop_rate(record)
+                for record in output.routing
+                if record.dropped_TK is not None
+            }
+            for name, value in {"loss": output.loss, **terms, **drops}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach().float() / len(rows)
             self.counters.tokens += batch.num_tokens
         sums |= self._update()

@@ -18,7 +18,12 @@ class TestRouters(RouterContract):
 
 def build(name, num_experts=8, top_k=2, layer=0):
     context = RouterContext(
-        num_experts=num_experts, top_k=top_k, vocab_size=5000, layer=layer, params=MoEParams()
+        num_experts=num_experts,
+        top_k=top_k,
+        vocab_size=5000,
+        layer=layer,
+        causal=False,
+        params=MoEParams(),
     )
     return ROUTERS_MAP[name].build(context)
 
