@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from research_eval.datasets._packing import lines_of, pack, pad, stacked
-from research_eval.datasets._reading import Fields, read
+from research_eval.datasets._packing import PaddedRows, lines_of, pack, pad, stacked
+from research_eval.datasets._reading import read
 from research_eval.datasets._rows import (
     Splits,
     at_most,
@@ -25,7 +26,7 @@ from research_eval.datasets._rows import (
     tally,
 )
 from research_eval.datasets._sources import Place
-from research_eval.datasets._splits import choose, row_keys, stream
+from research_eval.datasets._splits import choose, distinct, numbered, row_keys, stream
 from research_eval.datasets._text import LanguageParams, TextParams, TextSource
 from research_eval.datasets._tokenizers import Tokenizer, Tokens, tokenise
 from research_eval.errors import DataError
@@ -59,8 +60,7 @@ def prepare(
     form = _form_of(source, params)
     end_of_text = _end_of_text(tokenizer, params.tokenizer) if form == "documents" else None
     context.say(f"reading {place.described}")
-    fields = Fields(source.text, source.label, source.domain, source.group)
-    files = read(place.path, fields)
+    files = read(place.path, source.fields)
     was_cut = "validation" not in files
     counts: dict[str, int] = {}
     rows = _divided(source, params, files, counts)
@@ -167,15 +167,10 @@ def _distinct(
 def _numbered(
     columns: Mapping[str, Sequence[Any] | None], declared: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
-    """Replace values by their index among the declared names, or among all values sorted."""
+    """Replace values by their index among the declared names, or among those of all splits."""
     given = {name: column for name, column in columns.items() if column is not None}
-    distinct = declared or sorted({value for column in given.values() for value in column})
-    index = {value: number for number, value in enumerate(distinct)}
-    numbers = {
-        name: np.fromiter((index[v] for v in column), dtype=np.int64, count=len(column))
-        for name, column in given.items()
-    }
-    return tuple(map(str, distinct)), numbers
+    known = declared or distinct(chain.from_iterable(given.values()))
+    return tuple(map(str, known)), {name: numbered(part, known) for name, part in given.items()}
 
 
 def _classes(rows: Splits) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
@@ -213,26 +208,31 @@ def _split_of(
     params: TextParams,
     name: str,
 ) -> Split:
+    """Put the texts of one split into rows, packed if there is an `end_of_text` to do so."""
     if end_of_text is None:
-        padded = pad(tokens)
+        rows = pad(tokens)
     else:
-        # Each domain is a stream of its own, so that a row belongs to one domain.
-        domain_D = np.zeros(1, dtype=np.int64) if domains_N is None else np.unique(domains_N)
-        member_DN = [np.full(len(tokens.lengths_N), True)]
-        if domains_N is not None:
-            member_DN = [domains_N == domain for domain in domain_D]
-        parts = [pack(tokens.take(keep_N), end_of_text, params.max_length) for keep_N in member_DN]
-        padded = stacked(parts)
-        domain_of_N = np.repeat(domain_D, [len(part.ids_NL) for part in parts])
+        rows, domain_of_N = _packed(tokens, domains_N, end_of_text, params.max_length)
         limit = params.samples(name)
         if limit is not None and limit < len(domain_of_N):
             keep_N = choose(domain_of_N, limit, _limiter(params, name))
-            padded, domain_of_N = padded.take(keep_N), domain_of_N[keep_N]
+            rows, domain_of_N = rows.take(keep_N), domain_of_N[keep_N]
         domains_N = None if domains_N is None else domain_of_N
     return Split(
-        ids_NL=torch.from_numpy(padded.ids_NL),
-        lengths_N=torch.from_numpy(padded.lengths_N),
+        ids_NL=torch.from_numpy(rows.ids_NL),
+        lengths_N=torch.from_numpy(rows.lengths_N),
         labels_N=None if labels_N is None else torch.from_numpy(labels_N),
-        num_bytes=int(padded.bytes_N.sum()) if labels_N is None else None,
+        num_bytes=int(rows.bytes_N.sum()) if labels_N is None else None,
         domains_N=None if domains_N is None else torch.from_numpy(domains_N),
     )
+
+
+def _packed(
+    tokens: Tokens, domains_N: NDArray[np.int64] | None, end_of_text: int, length: int
+) -> tuple[PaddedRows, NDArray[np.int64]]:
+    """Pack the documents of each domain by themselves; return the rows and their domains."""
+    if domains_N is None:
+        domains_N = np.zeros(len(tokens.lengths_N), dtype=np.int64)
+    present = np.unique(domains_N)
+    parts = [pack(tokens.take(domains_N == domain), end_of_text, length) for domain in present]
+    return stacked(parts), np.repeat(present, [len(part.ids_NL) for part in parts])

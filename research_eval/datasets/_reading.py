@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import datasets
 
-from research_eval.datasets._rows import TextRows
+from research_eval.datasets._rows import Fields, TextRows
 from research_eval.errors import DataError, did_you_mean
 
 FORMATS: dict[str, dict[str, Any]] = {
@@ -27,16 +27,6 @@ HIDDEN = -1
 """Index by which published data sets mark the classes of a test split as secret."""
 
 SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """The columns to read; None where there is no such column to read."""
-
-    text: str
-    label: str | None = None
-    domain: str | None = None
-    group: str | None = None
 
 
 def read(path: Path, fields: Fields) -> dict[str, TextRows]:
@@ -124,6 +114,12 @@ def _rows_of(table: datasets.Dataset, fields: Fields, where: str) -> TextRows | 
     domains = _column(table, "domain_field", fields.domain, where)
     groups = _column(table, "group_field", fields.group, where)
     for setting, column in (("label", labels), ("domain", domains), ("group", groups)):
+        wrong = next((value for value in column or () if not isinstance(value, Hashable)), None)
+        if wrong is not None:
+            raise DataError(
+                f"{where}: {setting}_field '{getattr(fields, setting)}' holds "
+                f"{type(wrong).__name__} values, which cannot be told apart"
+            )
         missing = (column or []).count(None)
         if missing:
             raise DataError(

@@ -14,10 +14,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from research_eval.datasets._splits import choose, numbered, stream
+from research_eval.datasets._splits import choose, distinct, numbered, stream
 from research_eval.errors import DataError
 
 COLUMNS = ("texts", "labels", "domains", "groups")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The columns of a file to read; None where there is no such column to read."""
+
+    text: str = "text"
+    label: str | None = None
+    domain: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,9 @@ class TextRows:
     def strata(self) -> NDArray[np.int64]:
         """Number the rows by label, else by domain, else all alike."""
         values = self.labels or self.domains
-        return np.zeros(len(self), dtype=np.int64) if values is None else numbered(values)[0]
+        if values is None:
+            return np.zeros(len(self), dtype=np.int64)
+        return numbered(values, distinct(values))
 
 
 Splits = dict[str, TextRows]
@@ -106,7 +118,7 @@ def divide(
 
 
 def _cut_rows(rows: TextRows, count: int, generator: torch.Generator) -> tuple[TextRows, TextRows]:
-    groups_N = None if rows.groups is None else numbered(rows.groups)[0]
+    groups_N = None if rows.groups is None else numbered(rows.groups, distinct(rows.groups))
     chosen_N = choose(rows.strata(), min(count, len(rows)), generator, groups_N)
     return rows.take(~chosen_N), rows.take(chosen_N)
 

@@ -6,7 +6,7 @@ N rows, L length.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,8 +80,12 @@ def choose(
     return found
 
 
-def numbered(values: Sequence[Any]) -> tuple[NDArray[np.int64], list[Any]]:
-    """Replace values by their index among the sorted distinct ones, which are returned too."""
-    distinct = sorted(set(values))
-    index = {value: number for number, value in enumerate(distinct)}
-    return np.fromiter((index[v] for v in values), dtype=np.int64, count=len(values)), distinct
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """Return the different values in order, those of one type together."""
+    return sorted(set(values), key=lambda value: (type(value).__name__, value))
+
+
+def numbered(values: Sequence[Any], known: Sequence[Any]) -> NDArray[np.int64]:
+    """Replace each value by its index among the known ones."""
+    index = {value: number for number, value in enumerate(known)}
+    return np.fromiter((index[v] for v in values), dtype=np.int64, count=len(values))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from research_eval.datasets import _cache
+from research_eval.datasets._rows import Fields
 from research_eval.datasets._sources import HubFolder, content_hash, find_data
 from research_eval.datasets._tokenizers import TokenizerChoice
 from research_eval.knobs import EXECUTION, is_execution_only
@@ -71,7 +72,7 @@ class TextSource:
 
     Attributes:
         hub: Where it is published; None if it exists as local files only.
-        text: Column with the text; likewise `label`, `domain` and `group`, None for none.
+        fields: The columns that hold text, class, domain and group.
         test_fraction: Share of the training data that becomes the test split if there is none.
         documents: Joins the rows of a split to documents; None if each row is a document.
     """
@@ -79,10 +80,7 @@ class TextSource:
     name: str
     task: Task
     hub: HubFolder | None = None
-    text: str = "text"
-    label: str | None = None
-    domain: str | None = None
-    group: str | None = None
+    fields: Fields = field(default_factory=Fields)
     test_fraction: float = 0.0
     documents: Callable[[Sequence[str]], list[str]] | None = None
 
@@ -91,7 +89,7 @@ class TextSource:
         return {
             "name": self.name,
             "task": self.task,
-            "fields": [self.text, self.label, self.domain, self.group],
+            "fields": asdict(self.fields),
             "test_fraction": self.test_fraction,
         }
 

@@ -1,5 +1,6 @@
 """AG News: Zhang, Zhao and LeCun 2015, from the corpus of A. Gulli."""
 
+from research_eval.datasets._rows import Fields
 from research_eval.datasets._sources import HubFolder
 from research_eval.datasets._text import TextParams, TextSource, text_spec
 
@@ -13,7 +14,7 @@ SPEC = text_spec(
         name="ag_news",
         task="classification",
         hub=HubFolder("fancyzhx/ag_news", "data"),
-        label="label",
+        fields=Fields(label="label"),
     ),
     AGNewsParams,
 )

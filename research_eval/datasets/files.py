@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from research_eval.datasets._rows import Fields
 from research_eval.datasets._text import VERSION, LanguageParams, TextSource, load_text
 from research_eval.spec import Dataset, DatasetSpec, LoadContext, Task
 
@@ -38,10 +39,12 @@ def load(params: FilesParams, context: LoadContext) -> Dataset:
     source = TextSource(
         name="files",
         task=params.task,
-        text=params.text_field,
-        label=params.label_field if is_labelled else None,
-        domain=params.domain_field,
-        group=params.group_field,
+        fields=Fields(
+            text=params.text_field,
+            label=params.label_field if is_labelled else None,
+            domain=params.domain_field,
+            group=params.group_field,
+        ),
         test_fraction=params.test_fraction,
     )
     return load_text(source, params, context)

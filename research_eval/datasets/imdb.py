@@ -1,5 +1,6 @@
 """IMDB: Maas et al. 2011."""
 
+from research_eval.datasets._rows import Fields
 from research_eval.datasets._sources import HubFolder
 from research_eval.datasets._text import TextParams, TextSource, text_spec
 
@@ -13,7 +14,7 @@ SPEC = text_spec(
         name="imdb",
         task="classification",
         hub=HubFolder("stanfordnlp/imdb", "plain_text"),
-        label="label",
+        fields=Fields(label="label"),
     ),
     IMDBParams,
 )

@@ -1,5 +1,6 @@
 """SST-2: Socher et al. 2013. The classes of the published test split are hidden: there is none."""
 
+from research_eval.datasets._rows import Fields
 from research_eval.datasets._sources import HubFolder
 from research_eval.datasets._text import TextParams, TextSource, text_spec
 
@@ -13,8 +14,7 @@ SPEC = text_spec(
         name="sst2",
         task="classification",
         hub=HubFolder("stanfordnlp/sst2", "data"),
-        text="sentence",
-        label="label",
+        fields=Fields("sentence", label="label"),
     ),
     SST2Params,
 )

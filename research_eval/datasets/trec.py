@@ -1,5 +1,6 @@
 """TREC: Li and Roth 2002, with their six coarse classes."""
 
+from research_eval.datasets._rows import Fields
 from research_eval.datasets._sources import HubFolder
 from research_eval.datasets._text import TextParams, TextSource, text_spec
 
@@ -13,7 +14,7 @@ SPEC = text_spec(
         name="trec",
         task="classification",
         hub=HubFolder("CogComp/trec", "default", revision="refs/convert/parquet"),
-        label="coarse_label",
+        fields=Fields(label="coarse_label"),
     ),
     TRECParams,
 )

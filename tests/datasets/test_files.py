@@ -227,6 +227,18 @@ def test_missing_labels_are_refused(load, write, rows):
         load("files", path=str(write("own.jsonl", rows)))
 
 
+def test_an_empty_cell_of_a_table_is_a_missing_label(load, tmp_path):
+    (tmp_path / "own.csv").write_text("text,label\none,1\ntwo,\nthree,0\n")
+    with pytest.raises(DataError, match="label_field 'label' is empty in 1 of 3 rows"):
+        load("files", path="own.csv")
+
+
+def test_lists_are_no_labels(load, write, rows):
+    tagged = [{**row, "label": [row["label"]]} for row in rows]
+    with pytest.raises(DataError, match="label_field 'label' holds list values"):
+        load("files", path=str(write("own.jsonl", tagged)))
+
+
 def test_fractional_labels_are_refused(load, write, rows):
     scored = [{**row, "label": index / 7} for index, row in enumerate(rows)]
     with pytest.raises(DataError, match="names no class"):

@@ -1,6 +1,7 @@
 """Where data comes from, in which order, and what is said if it cannot be had."""
 
 import pytest
+from huggingface_hub import constants
 
 from research_eval.errors import DataError
 from research_eval.registry import DATASETS_MAP
@@ -58,25 +59,53 @@ def test_a_wrong_path_does_not_fall_back_on_the_mirror(load, write, rows, tmp_pa
         load("ag_news", path="misspelt.csv")
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
 @pytest.fixture
-def fetched(tmp_path, monkeypatch, write, rows):
-    """Lay files where the hub's client keeps what it fetched, in its documented layout."""
-    from huggingface_hub import constants
+def fetched(tmp_path, monkeypatch, write):
+    """Return a function that lays files as the hub's client does: links to nameless blobs."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
-    hub = tmp_path / "hub"
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    repo = hub / "datasets--fancyzhx--ag_news"
-    (repo / "refs").mkdir(parents=True)
-    (repo / "refs" / "main").write_text(commit)
-    folder = repo.relative_to(tmp_path) / "snapshots" / commit / "data"
-    write(f"{folder}/train-00000-of-00001.parquet", rows)
-    write(f"{folder}/test-00000-of-00001.parquet", rows[:6])
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub))
-    return commit
+    def lay(repo: str, revision: str, files: dict[str, list[dict]]):
+        root = tmp_path / "hub" / f"datasets--{repo.replace('/', '--')}"
+        reference = root / "refs" / revision
+        reference.parent.mkdir(parents=True)
+        reference.write_text(COMMIT)
+        for number, (name, rows) in enumerate(files.items()):
+            blob = root / "blobs" / str(number)
+            blob.parent.mkdir(exist_ok=True)
+            write(f"{number}.parquet", rows).rename(blob)
+            link = root / "snapshots" / COMMIT / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(blob)
+
+    return lay
 
 
-def test_what_was_fetched_earlier_serves_without_network(load, fetched, said):
+def test_what_was_fetched_earlier_serves_without_network(load, fetched, rows, said):
+    files = {
+        "data/train-00000-of-00001.parquet": rows,
+        "data/test-00000-of-00001.parquet": rows[:6],
+    }
+    fetched("fancyzhx/ag_news", "main", files)
     data = load("ag_news")
     assert len(data.test) == 6
-    assert data.source == f"fancyzhx/ag_news at {fetched}, tokenizer byte"
+    assert data.source == f"fancyzhx/ag_news at {COMMIT}, tokenizer byte"
     assert "the Hugging Face hub is out of reach; fancyzhx/ag_news was fetched earlier" in said
+
+
+def test_the_hubs_own_conversions_have_a_folder_for_each_split(load, fetched):
+    train = [{"text": f"question {n}", "coarse_label": n % 3, "fine_label": n} for n in range(30)]
+    test = [{"text": f"another {n}", "coarse_label": n % 3, "fine_label": n} for n in range(6)]
+    files = {"default/train/0000.parquet": train, "default/test/0000.parquet": test}
+    fetched("CogComp/trec", "refs/convert/parquet", files)
+    data = load("trec")
+    assert (len(data.train), len(data.validation), len(data.test)) == (27, 3, 6)
+    assert data.label_names == ("0", "1", "2")
+
+
+def test_half_of_what_was_fetched_is_refused(load, fetched, rows):
+    fetched("fancyzhx/ag_news", "main", {"data/train-00000-of-00002.parquet": rows})
+    with pytest.raises(DataError, match=r"incomplete: there is no train-00001-of-00002\.parquet"):
+        load("ag_news")
