@@ -107,6 +107,9 @@ def _expert_metrics() -> list[Metric]:
     return [Metric(name, name, None, "", None, meaning) for name, meaning in names]
 
 
+EXPERT_METRICS = tuple(_expert_metrics())
+"""What is measured about experts on the validation split."""
+
 METRICS: tuple[Metric, ...] = (
     *_score_metrics(),
     Metric(
@@ -163,7 +166,7 @@ METRICS: tuple[Metric, ...] = (
         None,
         "share of choices that capacity turned away in training",
     ),
-    *_expert_metrics(),
+    *EXPERT_METRICS,
 )
 """Every metric that a run records; braces stand for a layer or the name of a term."""
 

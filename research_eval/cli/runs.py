@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from research_eval.cli import _records
+from research_eval.cli import _experts, _records
 from research_eval.cli._options import DbOption, FormatOption
 from research_eval.cli._render import (
     Format,
@@ -70,12 +70,21 @@ def show(
     run: Annotated[
         str, typer.Argument(metavar="ID", help="An id, its beginning, a unique name, or last.")
     ],
+    experts: Annotated[
+        bool,
+        typer.Option(
+            "--experts", help="Show what its experts did: load, couplings, paths, by layer."
+        ),
+    ] = False,
     database: DbOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Show everything that is recorded of a run."""
     with reading(database) as store:
         record = store.run(run)
+        if experts:
+            _experts.show_experts(record, store, form)
+            return
         artifacts = store.artifacts(record.experiment_id)
         folder = store.artifact_dir
     sections = {
