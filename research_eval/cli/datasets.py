@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from research_eval.cli._options import FormatOption
-from research_eval.cli._render import Column, Format, print_rows
+from research_eval.cli._render import (
+    Column,
+    Format,
+    note,
+    print_rows,
+    print_sections,
+    printable,
+)
 from research_eval.cli.catalog import first_line, print_parameters
+
+if TYPE_CHECKING:
+    from research_eval.data_report import DataReport
 
 
 class _ShowByDefault(TyperGroup):
@@ -61,3 +73,66 @@ def show(
     from research_eval.registry import DATASETS_MAP
 
     print_parameters(DATASETS_MAP, name, form)
+
+
+@app.command()
+def check(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME | PATH", help="A data set, a file or a folder.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PARAMETER=VALUE]...", help="Its parameters."),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Load one and show sizes, balance, duplicates, leakage and what trivial models score."""
+    from research_eval.config import validate
+    from research_eval.data_report import report
+    from research_eval.prepare import cache_dir
+    from research_eval.registry import DATASETS_MAP
+    from research_eval.spec import LoadContext
+
+    is_file = name not in DATASETS_MAP and Path(name).exists()
+    path = {"dataset_params": {"path": str(Path(name).resolve())}} if is_file else {}
+    experiment = validate(
+        {
+            "experiment_name": "check",
+            "model_type": "dense",
+            "dataset_name": "files" if is_file else name,
+            **path,
+        },
+        overrides=[f"dataset_params.{setting}" for setting in settings or ()],
+    )
+    context = LoadContext(experiment.base_dir, cache_dir(), lambda line: note(printable(line)))
+    params = experiment.config.dataset_params
+    _print_report(report(experiment.dataset.load(params, context)), form)
+
+
+def _print_report(found: DataReport, form: Format) -> None:
+    splits = {split.name: asdict(split) for split in found.splits}
+    for split in splits.values():
+        del split["name"]
+        rows = split.pop("class_rows")
+        split |= {f"rows of {label}": n for label, n in zip(found.label_names, rows, strict=True)}
+    trivial = {
+        "majority class": dict(found.majority),
+        "bag of words": dict(found.bag_of_words),
+        "token frequencies": {} if found.unigram_loss is None else {"loss": found.unigram_loss},
+        "the true process": {} if found.loss_floor is None else {"loss": found.loss_floor},
+    }
+    sections = {
+        "data set": {
+            "task": found.task,
+            "source": found.source,
+            "fingerprint": found.fingerprint,
+            "vocab_size": found.vocab_size,
+            "used_vocab": found.used_vocab,
+            "unseen_share": found.unseen_share,
+        },
+        **splits,
+        "rows in two splits": found.shared_rows,
+        "done on loading": found.counts,
+        "scores on validation without a model": {k: v for k, v in trivial.items() if v},
+    }
+    print_sections(sections, form)

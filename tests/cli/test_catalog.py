@@ -125,3 +125,26 @@ def test_help_is_there_for_every_command(cli):
         assert said.code == 0
         assert f"research-eval {command}" in said.out
     assert cli("--version").out.strip()
+
+
+def test_a_data_set_is_checked_without_a_model(cli):
+    said = cli("datasets", "check", "parity", "num_samples=300", "seq_len=6", "--format", "json")
+    assert said.code == 0
+    found = said.json
+    assert found["train"]["rows"] == 300
+    assert found["train"]["rows of even"] + found["train"]["rows of odd"] == 300
+    assert found["rows in two splits"]["train/validation"] == 0
+    assert found["scores on validation without a model"]["majority class"]["acc"] < 0.6
+    assert "bag of words.f1" in cli("datasets", "check", "parity", "num_samples=300").out
+    assert cli("datasets", "check", "parity", "num_sample=300").code == 2
+
+
+def test_a_file_is_checked_like_a_data_set(cli):
+    rows = [f"the {'good' if i % 2 else 'bad'} number {i},{i % 2}" for i in range(60)]
+    Path("own.csv").write_text("\n".join(["body,stars", *rows]))
+    said = cli("datasets", "check", "own.csv", "text_field=body", "label_field=stars")
+    assert said.code == 0, said.err
+    assert "rows of 0" in said.out
+    missing = cli("datasets", "check", "own.csv")
+    assert missing.code == 3
+    assert "known: body, stars" in missing.errors[0]
