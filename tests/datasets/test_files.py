@@ -92,6 +92,14 @@ def test_a_changed_file_is_read_anew(load, write, rows):
     assert "something else" in texts_of(second.train) + texts_of(second.validation)
 
 
+def test_a_changed_file_in_a_folder_is_read_anew(load, write, rows):
+    write("own/train.csv", rows[:40])
+    write("own/test.csv", rows[40:])
+    assert len(load("files", path="own").test) == 20
+    write("own/test.csv", rows[50:])
+    assert len(load("files", path="own").test) == 10
+
+
 def test_groups_stay_together(load, write, rows):
     data = load(
         "files",

@@ -85,7 +85,7 @@ def test_limited_rows_count_the_bytes_of_their_own_targets(load, write):
 def test_lines_become_rows_of_their_own(load, tmp_path):
     long = "a line of more than thirty characters"
     padded = " " * 40 + "short" + " " * 40
-    lines = ["too short", padded, *(f"{number:03} {long}" for number in range(20))]
+    lines = ["too short", padded, "x" * 30, *(f"{number:03} {long}" for number in range(20))]
     (tmp_path / "own.txt").write_text("\n".join(lines))
     settings = {"task": "language_modeling", "packing": "lines"}
     data = load("files", path="own.txt", max_length=40, **settings)
