@@ -36,7 +36,7 @@ def combine_weights(
         kept_TK: False at places that stay empty and get weight 0; None if all are filled.
     """
     scores_TK = log_scores_TK.exp()
-    only_TK = 1 + scores_TK - scores_TK.detach() if single == "straight_through" else scores_TK
+    only_TK = 1 + (scores_TK - scores_TK.detach()) if single == "straight_through" else scores_TK
     if kept_TK is None:
         return only_TK if log_scores_TK.shape[1] == 1 else log_scores_TK.softmax(dim=-1)
     # Not -inf: the softmax of a row that keeps nothing, and its gradient, would be NaN.

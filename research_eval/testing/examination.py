@@ -186,6 +186,7 @@ def _model_cases(
     fixed = {setting.partition("=")[0].rpartition(".")[2] for setting in settings}
     params = experiment.config.model_params
     for setting, varied in variants(params, fixed) if every else [("", params)]:
+        refused = 0
         for task in tasks:
             title = ", ".join(part for part in (name, task.replace("_", " "), setting) if part)
             subject = Subject(
@@ -194,7 +195,8 @@ def _model_cases(
             try:
                 _must_work(subject.network, f"model {name}")
             except ConfigError as error:
-                if not setting or isinstance(error, PluginError):
+                refused += 1
+                if isinstance(error, PluginError) or (not setting and refused == len(tasks)):
                     raise
                 yield Case(title, (task,), (), refusal=str(error))
                 continue
@@ -202,12 +204,13 @@ def _model_cases(
 
 
 def _model_promises(subject: Subject) -> tuple[Promise, ...]:
+    waived = subject.network().waives()
     return tuple(
         Promise(
             check.promise,
             partial(check.run, subject),
             partial(check.applies, subject),
-            subject.spec.waives.get(check.waiver),
+            waived.get(check.waiver),
         )
         for check in MODEL_CHECKS
     )

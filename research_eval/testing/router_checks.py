@@ -6,7 +6,7 @@ T tokens, E experts, K experts chosen per token.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -159,6 +159,26 @@ def experts_have_no_order(spec: RouterSpec, params: Any) -> None:
         assert_close(found.weights_TK, before.weights_TK, f"{what}: weights of renumbered experts")
 
 
+def bias_decides_only_who_is_chosen(spec: RouterSpec, params: Any) -> None:
+    """A router that takes a bias chooses a favoured expert always, at its unfavoured weight."""
+    for what, router, context in _routers(spec, params):
+        if not spec.takes_bias:
+            continue
+        tokens = _tokens(spec, context.num_experts)
+        bias_E = torch.zeros(context.num_experts)
+        bias_E[0] = 100.0
+        found = router(replace(tokens, bias_E=bias_E))
+        if not (found.chosen_TK == 0).any(dim=1).all():
+            raise AssertionError(f"{what}: declared to take a bias, but it does not decide")
+        if context.top_k < context.num_experts or spec.partial:
+            continue
+        weights = [
+            torch.zeros(tokens.logits_TE.shape).scatter(1, each.chosen_TK, each.weights_TK)
+            for each in (found, router(tokens))
+        ]
+        assert_close(weights[0], weights[1], f"{what}: weights with a bias and without")
+
+
 @dataclass(frozen=True, slots=True)
 class RouterCheck:
     """One promise of a router; `run(spec, params)` raises `AssertionError` if it is broken."""
@@ -179,6 +199,7 @@ ROUTER_CHECKS = tuple(
         task_gradient_reaches_the_scores,
         tokens_are_routed_alone,
         experts_have_no_order,
+        bias_decides_only_who_is_chosen,
     )
 )
 """Every promise."""

@@ -1,0 +1,71 @@
+"""Every router with every balance, capacity, k and number of experts keeps every promise."""
+
+import pytest
+
+from research_eval.registry import MODELS_MAP, ROUTERS_MAP
+from research_eval.testing import learning_checks, params_checks
+from research_eval.testing.combinations import all_combinations, pairwise
+from research_eval.testing.model_checks import MODEL_CHECKS
+from research_eval.testing.subject import Subject
+
+AXES = {
+    "router": sorted(ROUTERS_MAP),
+    "balance": ["aux", "bias", "none"],
+    "capacity_factor": [None, 1.0],
+    "top_k": [1, 2],
+    "num_experts": [1, 2, 3, 4, 8],
+    "task": ["classification", "language_modeling"],
+}
+OTHERS = [
+    (),
+    ("num_shared_experts", 1),
+    ("moe_layers", "last"),
+    ("k1_weight", "straight_through"),
+    ("checkpoint_activations", True),
+]
+# What takes hundreds of steps is tested per router, and what concerns the class once per model.
+QUICK = [
+    check
+    for check in MODEL_CHECKS
+    if check.run.__module__ not in (learning_checks.__name__, params_checks.__name__)
+]
+
+
+def is_legal(mode):
+    spec = ROUTERS_MAP[mode["router"]]
+    is_balanced = mode["balance"] != "bias" or spec.takes_bias or not spec.learned
+    is_allowed = (mode["router"], mode["task"]) != ("expert_choice", "language_modeling")
+    return mode["top_k"] <= mode["num_experts"] and is_balanced and is_allowed
+
+
+def in_words(mode):
+    return "-".join(map(str, mode.values()))
+
+
+def assert_all_kept(mode):
+    fields = dict(mode)
+    task, other = fields.pop("task"), fields.pop("other", ())
+    fields |= dict([other]) if other else {}
+    subject = Subject.of(MODELS_MAP["moe"], task, **{"embed_dim": 16, "num_heads": 2, **fields})
+    for check in QUICK:
+        if check.applies(subject):
+            check.run(subject)
+
+
+@pytest.mark.parametrize("mode", pairwise(AXES | {"other": OTHERS}, is_legal), ids=in_words)
+def test_any_two_modes_together(mode):
+    assert_all_kept(mode)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", all_combinations(AXES, is_legal), ids=in_words)
+def test_all_modes_together(mode):
+    assert_all_kept(mode)
+
+
+def test_pairwise_meets_every_pair_and_stays_small():
+    few, everything = pairwise(AXES, is_legal), all_combinations(AXES, is_legal)
+    pairs = [{(a, b) for a in mode.items() for b in mode.items()} for mode in everything]
+    met = {(a, b) for mode in few for a in mode.items() for b in mode.items()}
+    assert met == set().union(*pairs)
+    assert len(few) < len(everything) / 8
