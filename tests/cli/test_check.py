@@ -62,6 +62,11 @@ LEARNS = "The task loss alone gives every weight a gradient; a router that gets 
 SCORES = "A learned router gets a gradient through its weights, for k = 1 too; a control gets none."
 
 
+@pytest.fixture(autouse=True)
+def _own_verdicts(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESEARCH_EVAL_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def plugin():
     """Return a function that writes a plug-in file."""
@@ -228,10 +233,9 @@ def test_a_run_says_whether_its_plug_ins_were_checked(cli, config, plugin):
 
 def test_a_checked_plug_in_and_a_built_in_model_are_not_flagged(cli, config):
     assert flags_of_a_run(cli, config) == {}
-    assert cli("new", "model", "mine.py").code == 0
-    assert cli("check", "./mine.py:MyModel", "--task", "classification").code == 0
-    assert flags_of_a_run(cli, config, "model_type=./mine.py:MyModel") == {}
-    text = cli("new", "dataset", "data.py")
-    assert text.code == 0
-    data = flags_of_a_run(cli, config, "dataset_name=./data.py:MY_DATA", "dataset_params={}")
-    assert data == {"unchecked": "run research-eval check ./data.py:MY_DATA"}
+    assert cli("new", "dataset", "data.py").code == 0
+    data = ("dataset_name=./data.py:MY_DATA", "dataset_params={}")
+    wanted = "run research-eval check ./data.py:MY_DATA"
+    assert flags_of_a_run(cli, config, *data) == {"unchecked": wanted}
+    assert cli("check", "./data.py:MY_DATA").code == 0
+    assert flags_of_a_run(cli, config, *data) == {}

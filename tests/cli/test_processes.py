@@ -40,13 +40,14 @@ def loaded_by(*commands):
 
 def test_help_loads_nothing_heavy():
     groups = ("", "run ", "runs ", "runs list ", "runs show ", "models ", "datasets ", "db ")
-    more = ("db info ", "metrics ", "schema ", "new ", "new config ", "routers ")
+    more = ("db info ", "metrics ", "schema ", "new ", "new config ", "routers ", "check ")
     assert loaded_by(*(f"{group}--help" for group in groups + more)) == set()
 
 
 def test_reading_loads_no_torch(cli, config):
     assert cli("run", config()).code == 0
-    commands = ("runs list", "runs show last", "runs list --format json", "db info", "metrics")
+    lists = ("runs list", "runs list --format json", "db info", "metrics")
+    commands = (*lists, "runs show last", "runs show last --experts", "new model mine.py")
     assert loaded_by(*commands) == {"sqlalchemy"}
 
 
