@@ -63,14 +63,7 @@ def prepare(
     files = read(place.path, source.fields)
     was_cut = "validation" not in files
     counts: dict[str, int] = {}
-    rows = _divided(source, params, files, counts)
-    if form == "lines":
-        rows = {name: lines_of(part) for name, part in rows.items()}
-    if form != "documents":  # the rows of packed documents are limited when they exist
-        rows = {
-            name: at_most(part, params.samples(name), _limiter(params, name))
-            for name, part in rows.items()
-        }
+    rows = _limited(_divided(source, params, files, counts), form, params)
     require_rows(rows, source.name)
     tokens = {
         name: _encoded(part.texts, name, form, tokenizer, params.max_length, counts, context.say)
@@ -124,6 +117,18 @@ def _divided(
         rows = {name: part.take(~gone[name]) for name, part in rows.items()}
         require_rows(rows, source.name)
     return divide(rows, params.validation_fraction, source.test_fraction, params.data_seed)
+
+
+def _limited(rows: Splits, form: RowForm, params: TextParams) -> Splits:
+    """Limit the rows of each split; those of packed documents are limited when they exist."""
+    if form == "documents":
+        return rows
+    if form == "lines":
+        rows = {name: lines_of(part) for name, part in rows.items()}
+    return {
+        name: at_most(part, params.samples(name), _limiter(params, name))
+        for name, part in rows.items()
+    }
 
 
 def _encoded(
