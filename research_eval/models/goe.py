@@ -62,10 +62,10 @@ class GoEParams(TransformerParams):
     gumbel_tau: Annotated[float, Field(gt=0), LogUniform(0.5, 2.0)] = 1.0
     """Temperature of the relaxed choice that the router's gradient goes through."""
 
-    entropy_loss_weight: Annotated[float, Field(ge=0), LogUniform(1e-4, 1e-1)] = 1e-2
+    entropy_loss_weight: Annotated[float, Field(ge=0), LogUniform(1e-4, 1e-1)] = 1e-3
     """Weight of the distance of the router's entropy from its maximum, which keeps it exploring."""
 
-    aux_loss_weight: Annotated[float, Field(ge=0), LogUniform(1e-4, 1e-1)] = 1e-2
+    aux_loss_weight: Annotated[float, Field(ge=0), LogUniform(1e-4, 1e-1)] = 1e-3
     """Weight of the load-balancing loss."""
 
     dispatch: Literal["sparse", "dense"] = "sparse"
