@@ -61,7 +61,6 @@ def prepare(
     end_of_text = _end_of_text(tokenizer, params.tokenizer) if form == "documents" else None
     context.say(f"reading {place.described}")
     files = read(place.path, source.fields)
-    was_cut = "validation" not in files
     counts: dict[str, int] = {}
     rows = _limited(_divided(source, params, files, counts), form, params)
     require_rows(rows, source.name)
@@ -69,7 +68,7 @@ def prepare(
         name: _encoded(part.texts, name, form, tokenizer, params.max_length, counts, context.say)
         for name, part in rows.items()
     }
-    rows, tokens = _distinct(rows, tokens, was_cut, 2 if form == "lines" else 1, counts)
+    rows, tokens = _distinct(rows, tokens, form, "validation" not in files, counts)
     require_rows(rows, source.name)
 
     label_names, labels = _classes(rows) if form == "texts" else ((), {})
@@ -78,8 +77,6 @@ def prepare(
         name: _split_of(part, labels.get(name), domains.get(name), end_of_text, params, name)
         for name, part in tokens.items()
     }
-    if counts:
-        context.say("; ".join(f"{name}: {count:,}" for name, count in counts.items()))
     train, validation, test = splits["train"], splits["validation"], splits.get("test")
     return Dataset(
         task=source.task,
@@ -154,9 +151,10 @@ def _encoded(
 
 
 def _distinct(
-    rows: Splits, tokens: dict[str, Tokens], was_cut: bool, shortest: int, counts: dict[str, int]
+    rows: Splits, tokens: dict[str, Tokens], form: RowForm, was_cut: bool, counts: dict[str, int]
 ) -> tuple[Splits, dict[str, Tokens]]:
     """Drop what has too few tokens, and from train what another split holds too."""
+    shortest = 2 if form == "lines" else 1  # the first token of a line is read, not predicted
     short = {name: part.lengths_N < shortest for name, part in tokens.items()}
     tally(short, "without_tokens", counts)
     keys = {name: row_keys(part.ids_T, part.lengths_N) for name, part in tokens.items()}

@@ -129,5 +129,7 @@ def load_text(source: TextSource, params: TextParams, context: LoadContext) -> D
         from research_eval.datasets._prepare import prepare
 
         dataset = prepare(source, params, place, tokenizer.load(), context)
+        if dataset.counts:
+            context.say("; ".join(f"{what}: {n:,}" for what, n in dataset.counts.items()))
         _cache.write(file, dataset, context.say)
     return replace(dataset, source=f"{place.described}, tokenizer {tokenizer}")
