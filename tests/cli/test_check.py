@@ -188,6 +188,14 @@ def test_a_waiver_of_the_spec_reaches_its_promise(plugin):
     assert {p.sentence: p.waiver for p in case.promises if p.waiver} == {ALONE: "a statistic"}
 
 
+def test_a_waiver_of_a_router_reaches_the_model_that_uses_it():
+    (alone, inside) = cases("expert_choice", task="classification")
+    assert [p.waiver for p in alone.promises if p.waiver] == []
+    waived = {p.sentence: p.waiver for p in inside.promises if p.waiver}
+    assert list(waived) == [ALONE]
+    assert "expert" in waived[ALONE]
+
+
 def test_all_varies_modes_and_numbers_of_experts():
     made = [params for _, params in variants(MODELS_MAP["moe"].params())]
     assert {params.num_experts for params in made} == {1, 2, 3, 4, 8}
