@@ -87,6 +87,19 @@ def test_what_affects_the_result_enters(identity, sections):
     assert identity(**sections) != identity()
 
 
+def test_another_version_of_the_router_enters(folder, legal):
+    hashes = []
+    for version in (1, 1, 2):
+        folder.joinpath("mine.py").write_text(
+            "from research_eval.routers.hash import Hash\n"
+            "from research_eval.spec import RouterSpec\n"
+            f"SPEC = RouterSpec(name='mine', build=Hash, version={version})\n"
+        )
+        sections = {"model_type": "moe", "model_params": {"router": "./mine.py:SPEC"}}
+        hashes.append(config_hash(validate({**legal, **sections}, base_dir=folder)))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 def test_canonical_json_is_one_text_for_one_value():
     assert canonical_json({"b": [1.0, None], "a": "é"}) == '{"a":"\\u00e9","b":[1.0,null]}'
     with pytest.raises(ValueError, match="not JSON compliant"):

@@ -40,6 +40,20 @@ def test_equals_the_loop(num_experts, top_k, activation):
         assert ((ours - loops).norm() / loops.norm()).item() < 1e-6
 
 
+@pytest.mark.parametrize("share_kept", [0.0, 0.4])
+def test_choices_left_out_equal_the_loop(share_kept):
+    experts, x, chosen, weights = problem(8, 3)
+    kept = torch.rand(chosen.shape) < share_kept
+    weights = (weights.detach() * kept).requires_grad_()
+    fast = experts(x, chosen, weights, kept)
+    slow = naive_experts(experts, x, chosen, weights, kept)
+    assert torch.allclose(fast, slow, atol=1e-5)
+    for ours, loops in zip(
+        gradients(fast, experts, x, weights), gradients(slow, experts, x, weights), strict=True
+    ):
+        assert torch.allclose(ours, loops, atol=1e-5 * max(1.0, loops.abs().max().item()))
+
+
 def test_an_expert_without_tokens_gets_zeros():
     experts, x, chosen, weights = problem(4, 2)
     chosen = torch.where(chosen == 2, 3, chosen)

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from research_eval.counting import count_flops
 from research_eval.errors import ConfigError
 from research_eval.models._blocks import FeedForward
-from research_eval.models.moe import MoE, MoEBlock, MoEParams, routed_layers
+from research_eval.models._dispatch import Experts
+from research_eval.models.moe import MoEBlock, MoEParams, routed_layers
 from research_eval.registry import MODELS_MAP
 from research_eval.testing.subject import Subject, assert_close, gradients
 
@@ -72,6 +74,16 @@ def test_shared_experts_work_on_every_token():
     assert closed(batch.ids_BL, None, batch.labels).loss.isfinite()
 
 
+def test_experts_do_not_work_for_choices_that_do_not_count():
+    experts = Experts(MoEParams(embed_dim=8, num_heads=2), 4)
+    x, chosen = torch.randn(6, 8), torch.tensor([[0, 1], [1, 2], [2, 0]] * 2)
+    weights = torch.rand(6, 2) * torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]] * 2)
+    whole = count_flops(lambda: experts(x, chosen, weights))
+    partial = count_flops(lambda: experts(x, chosen, weights, weights != 0))
+    combine = 2 * weights.numel() * 8
+    assert partial - combine == (whole - combine) / 2
+
+
 @pytest.mark.parametrize("router", ["softmax", "noisy_topk", "random", "expert_choice"])
 def test_recomputation_changes_nothing(router):
     plain = Subject.of(
@@ -116,5 +128,3 @@ def test_scores_beyond_a_low_precision_are_finite(router, dtype):
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
-def test_one_layer_body_is_built_by_its_params():
-    assert isinstance(Subject.of(MOE, "classification", num_layers=1).network().body, MoE)

@@ -63,6 +63,22 @@ def test_all_modes_together(mode):
     assert_all_kept(mode)
 
 
+@pytest.mark.parametrize("router", ["sigmoid", "noisy_topk", "threshold", "expert_choice"])
+@pytest.mark.parametrize(
+    "check",
+    [learning_checks.overfits_a_few_samples, learning_checks.solves_an_order_task],
+    ids=lambda check: check.__name__,
+)
+def test_a_model_learns_with_every_router(router, check):
+    check(Subject.of(MODELS_MAP["moe"], "classification", router=router, num_experts=4))
+
+
+@pytest.mark.parametrize("mode", [{"capacity_factor": 1.0}, {"balance": "bias"}], ids=in_words)
+def test_neither_capacity_nor_bias_lets_noise_be_learned(mode):
+    subject = Subject.of(MODELS_MAP["moe"], "language_modeling", num_experts=4, top_k=1, **mode)
+    learning_checks.learns_nothing_from_noise(subject)
+
+
 def test_pairwise_meets_every_pair_and_stays_small():
     few, everything = pairwise(AXES, is_legal), all_combinations(AXES, is_legal)
     pairs = [{(a, b) for a in mode.items() for b in mode.items()} for mode in everything]

@@ -66,6 +66,8 @@ def test_only_training_moves_the_bias_once_per_step_whatever_is_recomputed():
             output = network(batch.ids_BL, None, batch.labels)
             output.loss.backward()
             load += load_counts(output.routing[0])
+        # Counting twice would not show in the bias, which only sees the sign.
+        assert network.body.blocks[0].experts.bias.load_E.tolist() == load.tolist()
         network.after_step()
         found.append(biases(network))
         first = found[-1]["body.blocks.0.experts.bias.bias_E"]

@@ -80,7 +80,8 @@ def make_trainer(tmp_path: Path) -> Make:
         **fields: Any,
     ) -> tuple[Trainer, ListRecorder]:
         spec = MODELS_MAP[model]
-        params = spec.params(embed_dim=8, num_heads=2, num_layers=1, dropout=0.1)
+        small = {"embed_dim": 8, "num_heads": 2, "num_layers": 1, "dropout": 0.1}
+        params = spec.params(**small, **fields.pop("model_params", {}))
         base = {"experiment_name": "t", "model_type": model, "dataset_name": "parity"}
         for section, known in (("optimizer_params", OPTIMIZERS), ("scheduler_params", SCHEDULES)):
             if section in fields:

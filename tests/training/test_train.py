@@ -49,13 +49,20 @@ def test_the_loss_falls(make_trainer, language):
     assert losses[-1] < 0.3 * before
 
 
-@pytest.mark.parametrize("model", ["dense", "moe"])
+CHANGING_ROUTER = {"router": "noisy_topk", "balance": "bias", "capacity_factor": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [("dense", {}), ("moe", {}), ("moe", CHANGING_ROUTER)],
+    ids=["dense", "moe", "moe with noise, bias and capacity"],
+)
 @pytest.mark.parametrize("stop_at", [1, 13, 20, 26])
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
-    make_trainer, classification, monkeypatch, model, stop_at
+    make_trainer, classification, monkeypatch, model, params, stop_at
 ):
     monkeypatch.setattr("research_eval.training.train.PROGRESS_INTERVAL_S", 0.0)
-    settings = {"training_params": {"log_every": 4}, "model": model}
+    settings = {"training_params": {"log_every": 4}, "model": model, "model_params": params}
     whole, whole_recorder = make_trainer(classification, folder="whole", **settings)
     whole.run()
 
@@ -184,6 +191,17 @@ def test_expert_load_and_auxiliary_terms_are_recorded(make_trainer, classificati
     assert (step, layer) == (13, 0)
     assert sum(share) == pytest.approx(1)
     assert len(arrays["chosen"][2]) == int(classification.validation.lengths_N.sum())
+
+
+def test_what_capacity_turns_away_is_recorded(make_trainer, classification):
+    params = {"num_experts": 4, "top_k": 1, "capacity_factor": 0.5}
+    trainer, recorder = make_trainer(classification, model="moe", epochs=1, model_params=params)
+    trainer.run()
+    # An expert serves half of an even share, so even a perfect router loses about half.
+    assert 0.4 < recorder.series("train_drop_rate_layer0")[0][1] < 1
+    dropless, recorder = make_trainer(classification, model="moe", epochs=1, folder="dropless")
+    dropless.run()
+    assert not recorder.series("train_drop_rate_layer0")
 
 
 def test_a_collapsed_router_is_flagged_and_ends_the_run_if_asked(make_trainer, classification):
