@@ -126,5 +126,3 @@ def test_scores_beyond_a_low_precision_are_finite(router, dtype):
     assert all(value.isfinite() for value in {"loss": output.loss, **terms}.values())
     output.loss.backward()
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
-
-
