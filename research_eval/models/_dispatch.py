@@ -159,7 +159,8 @@ def _sort_by_expert(
         place_S[order_S] = torch.arange(len(order_S), device=order_S.device)
     else:
         order_S = order_S[: int(counts_E.sum())]
-    slices = slices_of(counts_E, grouped=grouped)
+    # No rows at all, as in a batch of padding, is more than the grouped product promises to take.
+    slices = slices_of(counts_E, grouped=grouped and len(order_S) > 0)
     return _Groups((num_tokens, places), order_S // max(1, places), order_S, place_S, slices)
 
 

@@ -182,7 +182,10 @@ class MoELayer(nn.Module):
         self.bias = None
         if self.learned and params.balance == "bias":
             if not self.spec.takes_bias:
-                advice = f"the router '{params.router}' takes no bias; take balance=aux or none"
+                advice = (
+                    f"the router '{params.router}' does not declare takes_bias in its RouterSpec; "
+                    "let it choose by score + bias and say so, or take balance=aux or none"
+                )
                 raise _cannot_be_built("balance", advice)
             self.bias = SelectionBias(params.num_experts, params.bias_update_rate)
 

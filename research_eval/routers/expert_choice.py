@@ -10,6 +10,7 @@ import math
 from torch import Tensor, nn
 
 from research_eval.errors import ConfigError, Issue
+from research_eval.routers._choosing import choose
 from research_eval.spec import RouterContext, RouterInput, RouterOutput, RouterSpec
 
 
@@ -18,7 +19,8 @@ class ExpertChoice(nn.Module):
 
     Every expert has the same load, and a token gets k experts on average: none, or up to all. In
     evaluation each token takes its k most probable experts, so that its result depends on no
-    other token. In both, weights are the softmax over experts, not divided by their sum.
+    other token. In both, weights are the softmax over experts, not divided by their sum. A bias
+    has nothing to even out and stays at 0.
 
     Raises:
         ConfigError: For causal language modelling: whether a token is picked depends on later
@@ -45,8 +47,8 @@ class ExpertChoice(nn.Module):
         probs_TE = tokens.logits_TE.softmax(dim=-1)
         if self.training and len(probs_TE):
             return self._picked(probs_TE)
-        weights_TK, chosen_TK = probs_TE.topk(self.top_k, dim=-1)
-        return RouterOutput(chosen_TK, weights_TK, probs_TE)
+        _, chosen_TK = choose(probs_TE, tokens.bias_E, self.top_k)
+        return RouterOutput(chosen_TK, probs_TE.gather(1, chosen_TK), probs_TE)
 
     def _picked(self, probs_TE: Tensor) -> RouterOutput:
         """Return the picks, in as many places as the most wanted token needs."""
@@ -61,6 +63,7 @@ class ExpertChoice(nn.Module):
 SPEC = RouterSpec(
     name="expert_choice",
     build=ExpertChoice,
+    takes_bias=True,
     partial=True,
     waives={"batch_independent": "expert_choice: experts pick among all tokens of a batch"},
 )

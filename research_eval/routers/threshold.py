@@ -1,4 +1,4 @@
-"""Take every expert that scores above a threshold (after Huang et al. 2024, arXiv 2403.07652).
+"""Take every expert that scores above a threshold (after Guo et al. 2024, arXiv 2405.14297).
 
 T tokens, E experts, K at most chosen experts per token.
 """

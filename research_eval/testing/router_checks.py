@@ -167,6 +167,7 @@ def bias_decides_only_who_is_chosen(spec: RouterSpec, params: Any) -> None:
         tokens = _tokens(spec, context.num_experts)
         bias_E = torch.zeros(context.num_experts)
         bias_E[0] = 100.0
+        router.eval()
         found = router(replace(tokens, bias_E=bias_E))
         if not (found.chosen_TK == 0).any(dim=1).all():
             raise AssertionError(f"{what}: declared to take a bias, but it does not decide")

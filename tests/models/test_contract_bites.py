@@ -196,3 +196,9 @@ def test_wrong_fast_path_fails(monkeypatch):
     monkeypatch.setattr(Experts, "forward", lambda self, *args: 1.001 * forward(self, *args))
     with pytest.raises(AssertionError, match="fast path and loop"):
         model_checks.fast_path_equals_the_loop(Subject.of(MOE, CLASSIFY))
+
+
+def test_router_that_declares_a_bias_and_ignores_it_fails():
+    spec = RouterSpec(name="deaf", build=DeadRouter, takes_bias=True)
+    with pytest.raises(AssertionError, match="declared to take a bias"):
+        router_checks.bias_decides_only_who_is_chosen(spec, None)

@@ -87,16 +87,21 @@ def test_bf16_autocast_is_close_and_gradients_stay_fp32():
         assert ((ours - wanted).norm() / wanted.norm()).item() < 2e-2
 
 
-def test_the_grouped_product_of_gpus_gives_the_same(monkeypatch):
+@pytest.mark.parametrize("share_kept", [None, 0.5])
+def test_the_grouped_product_of_gpus_gives_the_same(monkeypatch, share_kept):
     experts, x, chosen, weights = problem(8, 2)
     chosen = torch.where(chosen == 2, 3, chosen)
+    kept = None
+    if share_kept is not None:
+        kept = torch.rand(chosen.shape) < share_kept
+        weights = (weights.detach() * kept).requires_grad_()
     results = []
     for grouped in (False, True):
         monkeypatch.setattr(
             "research_eval.models._dispatch.has_grouped_product", lambda *_, answer=grouped: answer
         )
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            y = experts(x, chosen, weights)
+            y = experts(x, chosen, weights, kept)
         results.append([y, *gradients(y, experts, x, weights)])
     for looped, grouped in zip(*results, strict=True):
         assert ((grouped - looped).norm() / looped.norm()).item() < 1e-2

@@ -1,5 +1,7 @@
 """A bias evens out loads; capacity turns away what matters least."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,6 +9,8 @@ from research_eval.diagnostics.routing import drop_rate, load_counts
 from research_eval.errors import ConfigError
 from research_eval.models._balance import SelectionBias, overflow
 from research_eval.registry import MODELS_MAP
+from research_eval.routers.softmax import Softmax
+from research_eval.spec import RouterSpec
 from research_eval.testing.subject import Subject
 
 MOE = MODELS_MAP["moe"]
@@ -78,8 +82,18 @@ def test_only_training_moves_the_bias_once_per_step_whatever_is_recomputed():
 
 
 def test_a_router_that_takes_no_bias_is_told_before_it_trains():
-    with pytest.raises(ConfigError, match=r"model_params\.balance: the router 'expert_choice'"):
-        biased_network(router="expert_choice").network()
+    plain = RouterSpec(name="plain", build=Softmax)
+    subject = replace(biased_network(), find_router=lambda _name: plain)
+    with pytest.raises(ConfigError, match=r"model_params\.balance: .* does not declare takes_bias"):
+        subject.network()
+
+
+def test_experts_that_pick_alike_leave_the_bias_at_zero():
+    subject = biased_network(router="expert_choice", top_k=1)
+    network, batch = subject.network(), subject.batch()
+    network(batch.ids_BL, None, batch.labels)
+    network.after_step()
+    assert not any(bias.any() for bias in biases(network).values())
 
 
 def test_a_control_has_nothing_to_balance():
