@@ -171,7 +171,9 @@ class Executor:
         """Return the record of a run that ended with an error while it ran."""
         if prepared is None or not isinstance(error, RunError | StoppedError):
             return None
-        return execute.recorded(prepared, self._open_store())[0]
+        with suppress(StoreError):  # the error that is being reported says more
+            return next(iter(execute.recorded(prepared, self._open_store())), None)
+        return None
 
 
 def run_here(jobs: Sequence[Job], url: str | Path, audience: Audience) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,12 +81,14 @@ def prepare(experiment: Experiment, watcher: Watcher) -> Prepared:
     Raises:
         ConfigError: If this machine or this data set cannot do what is asked.
         DataError: If the data cannot be had.
+        PluginError: If the data set's own code fails.
     """
     settings = experiment.config.training_params
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     context = LoadContext(experiment.base_dir, cache_dir(), watcher.say)
-    dataset = experiment.dataset.load(experiment.config.dataset_params, context)
+    with _blamed("data set", experiment.config.dataset_name):
+        dataset = experiment.dataset.load(experiment.config.dataset_params, context)
     num_positions(experiment.config.model_params, dataset.max_length)
     monitor = settings.monitor or default_monitor(dataset.task)
     known = history_names(dataset.task)
@@ -116,7 +119,7 @@ def build_network(prepared: Prepared) -> Network:
         find_router=experiment.find_router,
     )
     torch.manual_seed(derive(experiment.config.seed, "init"))
-    try:
+    with _blamed("model", experiment.config.model_type):
         network = Network(
             experiment.model,
             experiment.config.model_params,
@@ -124,14 +127,25 @@ def build_network(prepared: Prepared) -> Network:
             task=dataset.task,
             num_classes=len(dataset.label_names),
         )
+    return network.to(prepared.device)
+
+
+@contextmanager
+def _blamed(kind: str, name: str) -> Iterator[None]:
+    """Say whose code it is that fails in a way of its own.
+
+    Raises:
+        PluginError: Instead of anything that is no error of this package.
+    """
+    try:
+        yield
     except ResearchEvalError:
         raise
-    except Exception as error:  # a plug-in may fail in any way; the user is told which
+    except Exception as error:  # a plug-in may fail in any way
         raise PluginError(
-            f"model '{experiment.config.model_type}' cannot be built: {type(error).__name__}: "
-            f"{error} (research-eval --debug run shows where)"
+            f"{kind} '{name}' fails: {type(error).__name__}: {error} "
+            "(research-eval --debug run shows where)"
         ) from error
-    return network.to(prepared.device)
 
 
 def plan(prepared: Prepared) -> Plan:

@@ -27,6 +27,8 @@ SCORES = (
 )
 """What a table of results shows, as far as the runs have it."""
 
+TROUBLE = (RunStatus.FAILED, RunStatus.DIVERGED, RunStatus.COLLAPSED)
+
 
 class OneRun:
     """A `Watcher` that shows one run under a label."""
@@ -137,7 +139,7 @@ def _print(rows: Sequence[dict[str, Any]], form: Format) -> None:
 
 
 def _say_next(records: Sequence[RunRecord]) -> None:
-    troubled = [r for r in records if r.status in (RunStatus.FAILED, RunStatus.DIVERGED)]
+    troubled = [r for r in records if r.status in TROUBLE]
     if troubled or len(records) == 1:
         note(f"next: research-eval runs show {(troubled or records)[0].experiment_id}")
     elif records:

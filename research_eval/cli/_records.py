@@ -25,8 +25,13 @@ PARAMETERS = Column("param_count", "parameters", amount, is_number=True, is_opti
 FLOPS = Column("flops_per_token", "FLOPs/token", amount, is_number=True, is_optional=True)
 TIME = Column("seconds", "time", duration, is_number=True, is_optional=True)
 
-LIST_METRICS = ("param_count", "flops_per_token", "total_training_time_seconds")
-"""What every list shows besides scores."""
+LIST_METRICS = (
+    "param_count",
+    "flops_per_token",
+    "total_training_time_seconds",
+    *(f"final_val_{score}" for score in ("f1", "acc", "loss", "perplexity", "bits_per_byte")),
+)
+"""All that a list may show of a run; reading no more keeps long lists fast."""
 
 
 def monitored(record: RunRecord) -> str | None:

@@ -172,6 +172,7 @@ def _resume(run_id: str, database: str | None, form: Format) -> None:
     from research_eval.training.progress import Watcher
 
     with Store.open(database or locate(create=False)) as store:
+        note(f"database: {printable(store.path or store.url)}")
         record = store.run(run_id)
         with display() as shown:
             watcher: Watcher = OneRun(record.experiment_name, shown)
@@ -228,6 +229,11 @@ def _existing(database: str | None) -> Iterator[Store | None]:
         yield store
 
 
+def _recorded(found: Mapping[str, str]) -> str:
+    names = (f"{printable(name[:SHORTEST_ID])} {status.lower()}" for name, status in found.items())
+    return ", ".join(names) or "nothing"
+
+
 PLAN_COLUMNS = (
     Column("experiment_name", "name"),
     Column("model_type", "model"),
@@ -240,14 +246,6 @@ PLAN_COLUMNS = (
     Column("flops", "FLOPs", amount, is_number=True),
     Column("memory_bytes", "memory", size, is_number=True),
     Column("disk_bytes", "disk", size, is_number=True),
-    Column("recorded", "recorded", lambda found: already(found)),
+    Column("recorded", "recorded", _recorded),
 )
 """A plan as a table; tokens, FLOPs and steps are those of one run."""
-
-
-def already(found: Mapping[str, str]) -> str:
-    """Return what is recorded of a plan in words."""
-    return (
-        ", ".join(f"{name[:SHORTEST_ID]} {status.lower()}" for name, status in found.items())
-        or "nothing"
-    )

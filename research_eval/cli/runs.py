@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +28,19 @@ if TYPE_CHECKING:
     from research_eval.store import Store
 
 app = typer.Typer(help="Look at recorded runs.")
+
+ELSEWHERE = frozenset(
+    {
+        "config_schema_json",
+        "env_details_json",
+        "error",
+        "flags",
+        "full_config_json",
+        "git_diff",
+        "metrics",
+    }
+)
+"""Fields of a record that `runs show` does not list among its facts."""
 
 
 @contextmanager
@@ -61,6 +74,7 @@ def list_runs(
             dataset_name=dataset_name,
             status=status,
             limit=limit,
+            metrics=_records.LIST_METRICS,
         )
     print_rows([_records.row(r) for r in records], _records.list_columns(records), form)
 
@@ -68,8 +82,13 @@ def list_runs(
 @app.command()
 def show(
     run: Annotated[
-        str, typer.Argument(metavar="ID", help="An id, its beginning, a unique name, or last.")
+        str,
+        typer.Argument(metavar="ID", help="An id, its beginning, a unique name, last, or best."),
     ],
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="METRIC:MAX|MIN", help="For best: best by what?"),
+    ] = None,
     experts: Annotated[
         bool,
         typer.Option(
@@ -81,7 +100,7 @@ def show(
 ) -> None:
     """Show everything that is recorded of a run."""
     with reading(database) as store:
-        record = store.run(run)
+        record = store.run(run, by=by)
         if experts:
             _experts.show_experts(record, store, form)
             return
@@ -90,21 +109,24 @@ def show(
     sections = {
         "run": _facts(record),
         "error": {} if record.error is None else {"": record.error},
+        "uncommitted": {} if record.git_diff is None else {"": record.git_diff},
         "flags": dict(record.flags),
         "metrics": {name: asdict(summary) for name, summary in sorted(record.metrics.items())},
         "config": json.loads(record.full_config_json),
         "environment": json.loads(record.env_details_json),
         "artifacts": {str(folder / each.path): asdict(each) for each in artifacts},
     }
-    print_sections(sections, form, texts={"metrics": _metric, "artifacts": _artifact})
+    texts: dict[str, Callable[[Any], str]] = {
+        "metrics": _metric,
+        "artifacts": _artifact,
+        "uncommitted": _diff,
+    }
+    print_sections(sections, form, texts=texts)
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:
-    left_out = {"full_config_json", "config_schema_json", "env_details_json", "metrics", "flags"}
-    facts = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in left_out}
-    order = ("experiment_id", "experiment_name", "status", "error")
-    facts = {name: facts[name] for name in order} | facts
-    del facts["error"]
+    facts = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in ELSEWHERE}
+    facts = {name: facts[name] for name in ("experiment_id", "experiment_name", "status")} | facts
     return {name: value for name, value in facts.items() if value is not None and value != ()}
 
 
@@ -117,6 +139,10 @@ def _metric(summary: Mapping[str, Any]) -> str:
             f"{number(summary['maximum'])} at step {summary['maximum_step']}"
         )
     return text + (f"; {summary['nonfinite']} not finite" if summary["nonfinite"] else "")
+
+
+def _diff(diff: str) -> str:
+    return f"a diff of {len(diff.splitlines())} lines; --format json has it"
 
 
 def _artifact(artifact: Mapping[str, Any]) -> str:

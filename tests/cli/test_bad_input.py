@@ -118,9 +118,25 @@ def test_a_model_that_cannot_be_built_is_told_without_a_traceback_unless_asked(c
         "        raise ValueError('boo')\n"
     )
     broken = config(model_type="./broken.py:X")
-    assert_refused(cli("run", broken), 2, "cannot be built", "ValueError: boo")
+    assert_refused(cli("run", broken), 2, "'./broken.py:X' fails: ValueError: boo")
     assert main(["--debug", "run", str(broken)]) == 2
     assert "broken.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("raised", "code"), [("KeyError('boo')", 2), ("KeyboardInterrupt", 130)])
+def test_data_that_fails_or_is_interrupted_on_loading(cli, config, raised, code):
+    Path("own.py").write_text(
+        "from dataclasses import replace\n"
+        "from research_eval.datasets.parity import SPEC as PARITY\n"
+        "def load(params, context):\n"
+        f"    raise {raised}\n"
+        "DATA = replace(PARITY, name='data', load=load)\n"
+    )
+    said = cli("run", config(dataset_name="./own.py:DATA"), "--seeds", "2")
+    assert said.code == code
+    if code == 2:
+        assert "'./own.py:DATA' fails: KeyError: 'boo'" in said.errors[-1]
+    assert written() == []
 
 
 def test_a_row_longer_than_the_positions_is_told_before_training(cli, config):

@@ -107,9 +107,10 @@ def test_of_two_runs_at_once_the_second_says_who_is_at_it(cli, programs, held_co
 
 
 def test_workers_share_the_runs_and_stop_together(cli, programs, held_config):
-    process = programs.start("run", held_config, "--seeds", "3", "--workers", "2")
+    command = ("run", held_config, "--seeds", "3", "--workers", "2")
+    process = programs.start(*command, start_new_session=True)
     programs.wait_until_held(2)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C at a terminal does
     Path("go").touch()
     said = programs.finish(process)
     assert said.code == 130

@@ -4,9 +4,6 @@ import csv
 import io
 import json
 import math
-import subprocess
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -72,8 +69,7 @@ def test_the_list_can_be_filtered_and_cut(cli, store):
 
 
 def test_flags_stand_beside_scores_in_words(cli, store):
-    writer = record(store, "aaaaaaaaaaaa")
-    del writer
+    record(store, "aaaaaaaaaaaa")
     new = NewRun(
         experiment_id="bbbbbbbbbbbb",
         run_type="json",
@@ -104,6 +100,16 @@ def test_a_run_is_shown_whole(cli, store):
     found = {(row["section"], row["name"]): row["value"] for row in rows}
     assert found["metrics", "final_val_f1.value"] == "0.5"
     assert found["config", "training_params.monitor"] == "val_f1:max"
+
+
+def test_the_best_run_is_best_by_something(cli, store):
+    record(store, "aaaaaaaaaaaa", metrics={"final_val_f1": 0.9})
+    record(store, "bbbbbbbbbbbb", metrics={"final_val_f1": 0.1}, git_diff="-a\n+b\n")
+    best = cli("runs", "show", "best", "--by", "final_val_f1:max", "--format", "json").json
+    assert best["run"]["experiment_id"] == "aaaaaaaaaaaa"
+    worst = cli("runs", "show", "best", "--by", "final_val_f1:min")
+    assert "a diff of 2 lines" in worst.out
+    assert cli("runs", "show", "best").code == 4
 
 
 def test_non_finite_numbers_are_legal_json(cli, store):
@@ -178,20 +184,3 @@ def test_a_database_is_made_once_and_found_from_below(cli, monkeypatch):
     assert f"database: {path}" in said.err
     monkeypatch.setenv("RESEARCH_EVAL_DB", str(path.with_name("other.db")))
     assert cli("db", "info").code == 4
-
-
-def test_a_process_that_died_is_seen_as_lost(cli, store):
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    new = NewRun(
-        experiment_id="abcdefabcdef",
-        run_type="json",
-        experiment_name="x",
-        full_config_json="{}",
-        env_details_json="{}",
-    )
-    with Store.open("experiment_results.db") as other:
-        writer = other.start(new)
-        assert "running" in cli("runs", "list").out
-        writer.finish(RunStatus.COMPLETED)
-    assert datetime.now(UTC) > store.run("last").timestamp
