@@ -1,6 +1,8 @@
 """`check`: it bites through the command line, with plug-in files as users write them."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -213,6 +215,11 @@ def test_a_variant_that_cannot_be_built_is_refused_with_the_reason():
     assert "experts" in triplets
     assert all(case.promises for case in found if not case.refusal)
     assert len(refused) < len(found) / 4
+
+
+def test_a_check_needs_no_pytest():
+    code = "import sys; sys.modules['pytest'] = None; import research_eval.testing.examination"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # ------------------------------------------------------------------------ verdicts beside scores
