@@ -331,6 +331,7 @@ def _work(crew: _Crew, stop: StopSignal) -> None:
         if stop.number is not None and not was_passed_on:
             crew.pass_on(stop.number)
             was_passed_on = True
+            crew.audience.say(f"stopping; waiting for {len(crew.busy())} resume points")
         crew.listen(stopping=stop.number is not None)
 
 

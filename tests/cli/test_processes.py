@@ -111,10 +111,11 @@ def test_workers_share_the_runs_and_stop_together(cli, programs, held_config):
     process = programs.start(*command, start_new_session=True)
     programs.wait_until_held(2)
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C at a terminal does
+    lines = list(iter(process.stderr.readline, "stopping; waiting for 2 resume points\n"))
+    assert any("2 workers with" in line for line in lines)
     Path("go").touch()
     said = programs.finish(process)
     assert said.code == 130
-    assert "2 workers with" in said.err
     assert said.errors[-1] == "error: stopped; the same command continues from there"
     assert [record.status for record in recorded()] == [RunStatus.INTERRUPTED] * 2
     again = cli("run", held_config, "--seeds", "3", "--format", "json")
