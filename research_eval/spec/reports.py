@@ -45,7 +45,8 @@ class CouplingRecord:
 
     Attributes:
         weights_EE: What expert i (row) takes from expert j, averaged over the real tokens.
-        similarity_EE: Cosine similarity of the experts' outputs, averaged over the real tokens.
+        similarity_EE: Cosine similarity of what the experts add to the residual stream, averaged
+            over the real tokens or an even sample of them.
         members_HE: For a hypergraph, which experts belong to which hyperedge, 0..1.
     """
 
