@@ -5,6 +5,8 @@ D width, E experts, A = E + 1 actions, S = 2 D summary, N decision makers, M tho
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,9 +17,9 @@ from research_eval.models._paths import Deciders
 LOGIT_LIMIT = 10.0
 """Logits are clamped to this distance from zero."""
 
-STOP_VALUE = -0.1
-"""Initial value of ending the path, beside 0 for the experts. The scores are normalised, so some
-2 % of the decisions end a path at first: it starts long and is shortened by what is learned."""
+FIRST_STOP_RATE = 0.02
+"""Share of the first decisions of an untrained controller that end a path, whatever the number of
+experts: a path starts long and is shortened by what is learned."""
 
 
 class Controller(nn.Module):
@@ -27,21 +29,24 @@ class Controller(nn.Module):
         embed_dim: D.
         num_experts: E.
         router_dim: Hidden width.
+        tau: Temperature of the first decisions.
 
     Attributes:
         value_A: What each action is worth, whatever the input: the vector Q.
     """
 
-    def __init__(self, embed_dim: int, num_experts: int, router_dim: int) -> None:
+    def __init__(self, embed_dim: int, num_experts: int, router_dim: int, tau: float) -> None:
         super().__init__()
         actions = num_experts + 1
         self.summary_norm = nn.LayerNorm(embed_dim)
-        self.hidden = projection(2 * embed_dim, router_dim)
-        self.scores = projection(router_dim, actions)
+        # Scores are normalised, so smaller weights would not make them smaller, only less steady.
+        self.hidden = projection(2 * embed_dim, router_dim, (2 * embed_dim) ** -0.5)
+        self.scores = projection(router_dim, actions, router_dim**-0.5)
         self.value_A = nn.Parameter(torch.zeros(actions))
         self.norm = nn.LayerNorm(actions)
         with torch.no_grad():
-            self.value_A[-1] = STOP_VALUE
+            odds = FIRST_STOP_RATE / (1 - FIRST_STOP_RATE) * num_experts
+            self.norm.bias[-1] = tau * math.log(odds)
 
     def summary(self, x_BLD: Tensor, deciders: Deciders) -> Tensor:
         """Return [N, 2D]: mean and maximum of the normalised tokens that each may know."""

@@ -16,7 +16,6 @@ Q tokens of a visitor (L for a sample, 1 for a token).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +62,14 @@ class Visits:
         if self.own_V is None:
             return rows_RLD
         return rows_RLD.flatten(0, 1).index_select(0, self.own_V).unsqueeze(1)
+
+    def spread(self, own_VQC: Tensor, length: int) -> Tensor:
+        """Return [R, L, C]: the visitors at their places in the rows, zeros elsewhere."""
+        if self.own_V is None:
+            return own_VQC
+        rows, channels = len(self.sample_R), own_VQC.shape[2]
+        flat = own_VQC.new_zeros(rows * length, channels)
+        return flat.index_copy_(0, self.own_V, own_VQC.squeeze(1)).view(rows, length, channels)
 
     def put(self, rows_RLD: Tensor, own_VQD: Tensor) -> Tensor:
         """Return the rows with their visitors replaced."""
@@ -121,9 +128,8 @@ class Deciders:
     def mean_of_visitors(self, x_VQC: Tensor, visits: Visits) -> Tensor:
         """Return [V, 1, C]: a sample's mean, or a token's over what its row has up to itself."""
         if self.causal:
-            zeros_RLC = x_VQC.new_zeros(len(visits.sample_R), self.length, x_VQC.shape[2])
-            totals = visits.put(zeros_RLC, x_VQC).cumsum(dim=1)
-            counts = visits.put(zeros_RLC, torch.ones_like(x_VQC)).cumsum(dim=1)
+            totals = visits.spread(x_VQC, self.length).cumsum(dim=1)
+            counts = visits.spread(torch.ones_like(x_VQC), self.length).cumsum(dim=1)
             return visits.own(totals) / visits.own(counts)
         if self.mask_BL is None:
             return x_VQC.mean(dim=1, keepdim=True)
@@ -182,6 +188,10 @@ class StackedNorm(nn.Module):
 class StackedBlocks(nn.Module):
     """E transformer blocks of which each runs for its visitors only.
 
+    They start as copies of one block, as in sparse upcycling (Komatsuzaki et al. 2023): until the
+    router has learned something, a path is random, and what one step makes of a sample must suit
+    whichever expert comes next. Different samples soon make them different.
+
     Args:
         params: What the blocks are built from.
         num_experts: E.
@@ -190,17 +200,14 @@ class StackedBlocks(nn.Module):
     def __init__(self, params: TransformerParams, num_experts: int) -> None:
         super().__init__()
         self.params, self.num_experts = params, num_experts
-        blocks = [Block(params) for _ in range(num_experts)]
-        attentions = [block.attention.attention for block in blocks]
-        qkv_EDM = torch.stack([attention.qkv.weight.detach().t() for attention in attentions])
-        query_EDD, key_value_EDM = qkv_EDM.tensor_split([params.embed_dim], dim=2)
+        block = Block(params)
+        attention, feed_forward = block.attention.attention, block.feed_forward
         self.attention_norm = StackedNorm(num_experts, params.embed_dim)
-        self.query_EDD = nn.Parameter(query_EDD.contiguous())
-        self.key_value_EDM = nn.Parameter(key_value_EDM.contiguous())
-        self.mixed_EDD = stack_weights([attention.out for attention in attentions])
+        self.qkv_EDM = copies(attention.qkv, num_experts)
+        self.mixed_EDD = copies(attention.out, num_experts)
         self.norm = StackedNorm(num_experts, params.embed_dim)
-        self.into_EDG = stack_weights([block.feed_forward.into for block in blocks])
-        self.out_EFD = stack_weights([block.feed_forward.out for block in blocks])
+        self.into_EDG = copies(feed_forward.into, num_experts)
+        self.out_EFD = copies(feed_forward.out, num_experts)
         self.dropout = nn.Dropout(params.dropout)
 
     def forward(self, rows_RLD: Tensor, visits: Visits, pattern: AttentionPattern) -> Tensor:
@@ -239,12 +246,19 @@ class StackedBlocks(nn.Module):
         """
         rows, length, width = normed_RLD.shape
         heads = self.params.num_heads
-        query_VQD = self.product(visits.own(normed_RLD), self.query_EDD, visits)
-        query_RLD = visits.put(query_VQD.new_zeros(normed_RLD.shape), query_VQD)
-        key_value = grouped_product(normed_RLD.flatten(0, 1), self.key_value_EDM, visits.row_slices)
-        q_RHLd = query_RLD.view(rows, length, heads, width // heads).transpose(1, 2)
-        k_RHLd, v_RHLd = key_value.view(rows, length, 2, heads, width // heads).permute(
-            2, 0, 3, 1, 4
+        if visits.own_V is None:
+            query_RLD, key_RLD, value_RLD = self.product(normed_RLD, self.qkv_EDM, visits).chunk(
+                3, dim=2
+            )
+        else:
+            query_EDD, key_value_EDM = self.qkv_EDM.tensor_split([width], dim=2)
+            query_VQD = self.product(visits.own(normed_RLD), query_EDD, visits)
+            query_RLD = visits.spread(query_VQD, length)
+            key_value = grouped_product(normed_RLD.flatten(0, 1), key_value_EDM, visits.row_slices)
+            key_RLD, value_RLD = key_value.view(rows, length, 2 * width).chunk(2, dim=2)
+        q_RHLd, k_RHLd, v_RHLd = (
+            x_RLD.view(rows, length, heads, width // heads).transpose(1, 2)
+            for x_RLD in (query_RLD, key_RLD, value_RLD)
         )
         bias = pattern.bias
         if bias is not None:
@@ -273,9 +287,9 @@ def visit_flops(params: TransformerParams, num_experts: int, length: int, *, cau
     return own + experts * (4.0 * width**2 + 4.0 * seen * width)
 
 
-def stack_weights(linears: Sequence[nn.Linear]) -> nn.Parameter:
-    """Return the matrices of projections, [E, inputs, outputs]."""
-    return nn.Parameter(torch.stack([linear.weight.detach().t() for linear in linears]))
+def copies(linear: nn.Linear, num_experts: int) -> nn.Parameter:
+    """Return E times the matrix of a projection, [E, inputs, outputs]."""
+    return nn.Parameter(linear.weight.detach().t().repeat(num_experts, 1, 1))
 
 
 @dataclass(frozen=True, slots=True)

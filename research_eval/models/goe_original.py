@@ -139,7 +139,9 @@ class GoEOriginal(nn.Module):
     def __init__(self, params: GoEOriginalParams, context: BodyContext) -> None:
         super().__init__()
         self.params, self.causal = params, context.causal
-        self.controller = Controller(params.embed_dim, params.num_experts, params.router_dim)
+        self.controller = Controller(
+            params.embed_dim, params.num_experts, params.router_dim, params.tau_start
+        )
         # Every block of the longest path writes to the residual stream.
         depth = params.num_layers * params.expert_layers
         self.experts = GatedExperts(

@@ -32,15 +32,21 @@ def context_of(causal):
     return BodyContext(vocab_size=11, max_length=16, causal=causal, find_router=None)
 
 
-def body_of(causal, **fields):
+def body_of(causal, end=0.0, **fields):
+    """Return a body whose controller scores ending the path by `end` more than an expert."""
     small = {"embed_dim": WIDTH, "num_heads": 2, "ff_factor": 2.0, "num_experts": 3}
     body = GoEOriginal(GoEOriginalParams(**{**small, **fields}), context_of(causal))
     stir(body)
+    with torch.no_grad():
+        body.controller.norm.bias.zero_()
+        body.controller.norm.bias[-1] = end
+        # The maximum is much alike for everyone: with less of it, paths differ more.
+        body.controller.hidden.weight[:, WIDTH:] *= 0.1
     return body
 
 
 def stir(module):
-    with torch.no_grad():  # fresh weights leave experts alike and paths long
+    with torch.no_grad():  # fresh experts are alike
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
 
@@ -106,7 +112,7 @@ def loss_of(body, value):
 
 @BOTH
 def test_paths_end_in_evaluation_and_evaluation_repeats(causal):
-    body = body_of(causal, num_layers=4).eval()
+    body = body_of(causal, num_layers=4, end=0.5).eval()
     batch = batch_of(rows=40)
     path = body(batch).path
     summary = summarise(path.chosen_NP, 3)
@@ -125,7 +131,7 @@ def test_paths_end_in_evaluation_and_evaluation_repeats(causal):
 @BOTH
 def test_a_sample_is_alone_with_its_tokens(causal):
     """Also shows that samples which left the batch take nothing with them."""
-    body = body_of(causal, num_layers=4, num_experts=5, expert_layers=2).eval()
+    body = body_of(causal, num_layers=4, num_experts=5, expert_layers=2, end=0.5).eval()
     mask_BL = torch.arange(LENGTH) < torch.tensor([5, 1, 3, 2, 4, 0])[:, None]
     batch = batch_of(mask_BL=mask_BL)
     together_BLD = body(batch).hidden_BLD
@@ -179,6 +185,14 @@ def test_batch_of_padding_leaves_everything_alone(causal):
     assert all(term.value.isfinite() for term in aux.values())
 
 
+@pytest.mark.parametrize("num_experts", [1, 2, 8, 32])
+def test_untrained_controller_seldom_ends_a_path(num_experts):
+    params = GoEOriginalParams(embed_dim=WIDTH, num_heads=2, num_experts=num_experts)
+    body = GoEOriginal(params, context_of(causal=False))
+    path = body(batch_of(rows=500, progress=0.0)).path
+    assert 0.005 < summarise(path.chosen_NP, num_experts).ended_at_once < 0.05
+
+
 def test_training_anneals_from_exploring_to_what_evaluation_does():
     body, batch = body_of(causal=False, num_layers=1), batch_of(rows=200)
     best_NP = body.eval()(batch).path.chosen_NP
@@ -189,7 +203,7 @@ def test_training_anneals_from_exploring_to_what_evaluation_does():
     ]
     assert agreement[0] < agreement[1] < agreement[2]
     assert agreement[0] < 0.6
-    assert agreement[2] > 0.9
+    assert agreement[2] > 0.8
 
 
 # -------------------------------------------------------------------------------------- experts
@@ -237,8 +251,7 @@ def naive_expert(experts, e, x_LD, mask_L, own, *, causal):
     start_LD = x_LD
     for block in experts.blocks:
         u_LD = norm_of(block.attention_norm, e, x_LD)
-        q_LD = u_LD @ block.query_EDD[e]
-        k_LD, v_LD = (u_LD @ block.key_value_EDM[e]).chunk(2, dim=1)
+        q_LD, k_LD, v_LD = (u_LD @ block.qkv_EDM[e]).chunk(3, dim=1)
         new_LD = x_LD.clone()
         for t in own:
             seen = [s for s in range(LENGTH) if mask_L[s] and (s <= t or not causal)]

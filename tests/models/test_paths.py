@@ -86,9 +86,7 @@ def plain_block(experts, expert):
     block = Block(experts.params)
     gains = experts.attention_norm, experts.norm
     weights = {
-        "attention.attention.qkv.weight": torch.cat(
-            [experts.query_EDD[expert], experts.key_value_EDM[expert]], dim=1
-        ).t(),
+        "attention.attention.qkv.weight": experts.qkv_EDM[expert].t(),
         "attention.attention.out.weight": experts.mixed_EDD[expert].t(),
         "feed_forward.into.weight": experts.into_EDG[expert].t(),
         "feed_forward.out.weight": experts.out_EFD[expert].t(),
@@ -160,7 +158,8 @@ def test_rows_are_only_the_samples_in_which_someone_chose_the_expert():
     visits = deciders.visits(torch.arange(len(deciders)), chosen_N, EXPERTS)
     pairs = list(zip(visits.expert_R.tolist(), visits.sample_R.tolist(), strict=True))
     assert pairs == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (2, 2)]
-    assert visits.own_slices.slices == ((0, 0, ROWS * LENGTH - 1), (2, ROWS * LENGTH - 1, 30))
+    assert visits.own_slices.sizes == (ROWS * LENGTH - 1, 0, 1)
+    assert visits.row_slices.sizes == (ROWS * LENGTH, 0, LENGTH)
 
 
 def test_those_who_stopped_stay_as_they_are():
