@@ -236,8 +236,8 @@ def coupled_cost(
     context: BodyContext,
     length: int,
     *,
-    coupling_flops: float,
-    coupling_params: int,
+    coupling_flops: float = 0.0,
+    coupling_params: int = 0,
 ) -> BodyCost:
     """Count a body of coupled layers; every parameter takes part in every token.
 

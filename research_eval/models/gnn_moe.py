@@ -101,8 +101,9 @@ def build(params: GNNMoEParams, context: BodyContext) -> CoupledBody:
 
 def cost(params: GNNMoEParams, context: BodyContext, length: int) -> BodyCost:
     """Count the body: per round two D x D products, two dots and the sum over neighbours."""
-    width, experts = params.embed_dim, params.num_experts
-    rounds = 0 if params.coupling == "mean" else params.gnn_layers
+    if params.coupling == "mean":
+        return coupled_cost(params, context, length)
+    width, experts, rounds = params.embed_dim, params.num_experts, params.gnn_layers
     flops = 4 * width**2 * experts + 2 * experts**2 * width + 4 * experts * width
     weights = 2 * width**2 + 2 * width + experts**2 + 1
     return coupled_cost(

@@ -213,6 +213,8 @@ def cost(params: HGNNMoEParams, context: BodyContext, length: int) -> BodyCost:
     The sum is 2 E^2 D per token however many hyperedges there are. K takes 2 E^2 H once per step,
     spread over one row here. Gates add the experts' scores, their means, and K for each token.
     """
+    if params.coupling == "mean":
+        return coupled_cost(params, context, length)
     width, experts, hyperedges = params.embed_dim, params.num_experts, len(members_of(params))
     operator_flops = 2 * experts**2 * hyperedges
     flops: float = 2 * width**2 * experts + 2 * experts**2 * width
@@ -222,14 +224,13 @@ def cost(params: HGNNMoEParams, context: BodyContext, length: int) -> BodyCost:
         weights += width + 1
     else:
         flops += operator_flops / length
-    rounds = 0 if params.coupling == "mean" else params.gnn_layers
-    affinities = experts * hyperedges if params.hyperedges == "dynamic" and rounds else 0
+    affinities = experts * hyperedges if params.hyperedges == "dynamic" else 0
     return coupled_cost(
         params,
         context,
         length,
-        coupling_flops=rounds * flops,
-        coupling_params=rounds * weights + affinities,
+        coupling_flops=params.gnn_layers * flops,
+        coupling_params=params.gnn_layers * weights + affinities,
     )
 
 
