@@ -120,6 +120,7 @@ def test_workers_share_the_runs_and_stop_together(cli, programs, held_config):
     assert [record.status for record in recorded()] == [RunStatus.INTERRUPTED] * 2
     again = cli("run", held_config, "--seeds", "3", "--format", "json")
     assert again.code == 0
+    assert again.err.count("from step 30") == 2  # each was stopped once, and after its step
     assert sorted((row["seed"], row["action"]) for row in again.json) == [
         (0, "resumed"),
         (1, "resumed"),
