@@ -33,45 +33,47 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8, help="measured steps of each process")
     parser.add_argument("--parity-steps", type=int, default=0)
-    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows of a batch")
+    parser.add_argument("--precisions", nargs="*", default=["fp32", "bf16"])
     parser.add_argument("--worker", nargs=2, metavar=("MODEL", "PRECISION"))
     args = parser.parse_args()
     if args.worker:
-        print(json.dumps(work(*args.worker, args.steps)))
+        print(json.dumps(work(*args.worker, args.steps, args.rows)))
         return
     for precision in args.precisions:
-        compare(precision, args.rounds, args.steps)
+        compare(precision, args.rounds, args.steps, args.rows)
     if args.parity_steps:
-        compare_losses(args.parity_steps)
+        compare_losses(args.parity_steps, args.rows)
 
 
-def compare(precision: str, rounds: int, steps: int) -> None:
+def compare(precision: str, rounds: int, steps: int, rows: int) -> None:
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     memory = dict.fromkeys(seconds, 0.0)
     for _ in range(rounds):
         for model in seconds:
-            found = in_new_process(model, precision, steps)
+            found = in_new_process(model, precision, steps, rows)
             seconds[model] += found["seconds"]
             memory[model] = max(memory[model], found["peak_mib"])
-    rate = {model: ROWS * LENGTH / statistics.median(s) for model, s in seconds.items()}
+    rate = {model: rows * LENGTH / statistics.median(s) for model, s in seconds.items()}
     for model, tokens in rate.items():
         print(f"{precision} {model:6}: {tokens:7.0f} tokens/s, peak {memory[model]:5.0f} MiB")
     print(f"{precision} ours / theirs: {rate['ours'] / rate['theirs']:.2f}", flush=True)
 
 
-def compare_losses(steps: int) -> None:
-    losses = [in_new_process("ours", p, steps)["losses"] for p in ("fp32", "bf16")]
+def compare_losses(steps: int, rows: int) -> None:
+    losses = [in_new_process("ours", p, steps, rows)["losses"] for p in ("fp32", "bf16")]
     apart = [abs(b / a - 1) for a, b in zip(*losses, strict=True)]
     print(f"loss of {len(apart)} steps, fp32: {losses[0][0]:.3f} -> {losses[0][-1]:.3f}")
     print(f"bf16 differs by at most {max(apart):.3%}, {statistics.mean(apart):.3%} on average")
 
 
-def in_new_process(model: str, precision: str, steps: int) -> dict:
-    command = [sys.executable, __file__, "--worker", model, precision, "--steps", str(steps)]
+def in_new_process(model: str, precision: str, steps: int, rows: int) -> dict:
+    command = [sys.executable, __file__, "--worker", model, precision]
+    command += ["--steps", str(steps), "--rows", str(rows)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def work(model: str, precision: str, steps: int) -> dict:
+def work(model: str, precision: str, steps: int, rows: int) -> dict:
     """Train for some steps and return what each took; runs in a process of its own."""
     build = import_ours() if model == "ours" else import_theirs()
     import torch
@@ -80,7 +82,7 @@ def work(model: str, precision: str, steps: int) -> dict:
     torch.manual_seed(0)
     module, loss_of = build()
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, fused=True)
-    stream = token_stream()
+    stream = token_stream(rows)
     seconds, losses = [], []
     for _ in range(WARM_UP_STEPS + steps):
         ids = next(stream)
@@ -103,14 +105,14 @@ def resident_kib() -> float:
     return pages * resource.getpagesize() / 1024
 
 
-def token_stream() -> Iterator:
-    """Yield ids [32, 129] in which every second token follows from the one before."""
+def token_stream(rows: int) -> Iterator:
+    """Yield ids [rows, 129] in which every second token follows from the one before."""
     import torch
 
     rng = torch.Generator().manual_seed(0)
     successor = torch.randperm(VOCABULARY, generator=rng)
     while True:
-        drawn = (VOCABULARY * torch.rand(ROWS, LENGTH // 2 + 1, generator=rng) ** 4).long()
+        drawn = (VOCABULARY * torch.rand(rows, LENGTH // 2 + 1, generator=rng) ** 4).long()
         yield torch.stack([drawn, successor[drawn]], dim=2).flatten(1)[:, : LENGTH + 1]
 
 
