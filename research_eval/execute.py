@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 
-from research_eval import provenance, verdicts
+from research_eval import machine, provenance, verdicts
 from research_eval.allocator import tune_allocator
 from research_eval.config import Experiment, json_schema, load_text
 from research_eval.diagnostics.collapse import EARLY_SHARE, premature_saturation
@@ -136,7 +136,7 @@ def _carry_out(
         else:
             resume_point = Files(store.artifact_dir / resumed_id).resume
             writer = store.resume(resumed_id, step=resume_step(resume_point))
-        meter = provenance.ContentionMeter()
+        meter = machine.ContentionMeter()
         with (
             _listed(store, writer.experiment_id, watcher),
             _ended_truthfully(writer, meter),
@@ -191,7 +191,7 @@ def _new_run(prepared: Prepared, source: str, allocator: str) -> NewRun:
     experiment, dataset = prepared.experiment, prepared.dataset
     config = experiment.config
     commit, diff = provenance.git_state(experiment.base_dir)
-    details = provenance.environment(prepared.device) | {
+    details = machine.environment(prepared.device) | {
         "allocator": allocator,
         "base_dir": str(experiment.base_dir),
         "config_source": source,
@@ -219,7 +219,7 @@ def _new_run(prepared: Prepared, source: str, allocator: str) -> NewRun:
         git_commit=commit,
         git_diff=diff,
         argv=provenance.command(),
-        hardware=provenance.hardware_key(prepared.device),
+        hardware=machine.hardware_key(prepared.device),
         host=provenance.host(),
         pid=os.getpid(),
     )
@@ -271,7 +271,7 @@ def _listed(store: Store, run_id: str, watcher: Watcher) -> Iterator[None]:
 
 
 @contextmanager
-def _ended_truthfully(writer: RunWriter, meter: provenance.ContentionMeter) -> Iterator[None]:
+def _ended_truthfully(writer: RunWriter, meter: machine.ContentionMeter) -> Iterator[None]:
     """Give the run the status of what happens inside, whatever it is."""
 
     def finish(status: RunStatus, error: str | None = None) -> None:

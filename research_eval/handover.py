@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from research_eval import provenance
+from research_eval import machine
 from research_eval.prepare import Prepared
 from research_eval.records import Recorder
 from research_eval.spec import Dataset
@@ -57,7 +57,7 @@ def _costs(prepared: Prepared, trainer: Trainer) -> dict[str, float]:
         "flops_per_token": trainer.flops_per_token,
         "train_tokens_per_second": counters.tokens / max(counters.train_seconds, 1e-9),
         "total_training_time_seconds": counters.total_seconds,
-        "peak_memory_mb": provenance.peak_memory_mb(prepared.device),
+        "peak_memory_mb": machine.peak_memory_mb(prepared.device),
     }
 
 

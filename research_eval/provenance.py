@@ -1,4 +1,4 @@
-"""Where a number came from: source, environment, machine, and what else ran beside it."""
+"""Where a number came from: source, command, packages, machine. Only the standard library."""
 
 from __future__ import annotations
 
@@ -6,24 +6,16 @@ import ast
 import getpass
 import hashlib
 import json
-import os
 import platform
 import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-
-import psutil
-import torch
-
-if sys.platform != "win32":
-    import resource
 
 PACKAGES = ("research-eval", "torch", "transformers", "datasets", "numpy", "safetensors")
 DIFF_LIMIT_BYTES = 64 * 1024
@@ -86,15 +78,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout
 
 
-def hardware_key(device: torch.device) -> str:
-    """Return a name of the machine for comparing times: device, its model, and CPU threads."""
-    if device.type == "cuda":
-        return f"cuda:{torch.cuda.get_device_name(device)}"
-    return f"{device.type}:{_cpu_model()}:{torch.get_num_threads()} threads"
-
-
 @cache
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -103,15 +89,12 @@ def _cpu_model() -> str:
     return next(names, platform.machine())
 
 
-def environment(device: torch.device) -> dict[str, object]:
+def environment() -> dict[str, object]:
     """Return what a reader must know about the machine and the packages, as JSON values."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "device": str(device),
-        "hardware": hardware_key(device),
-        "threads": torch.get_num_threads(),
         "user": _user(),
     }
 
@@ -185,38 +168,3 @@ def _file_of(module: str) -> Path | None:
     except ModuleNotFoundError:  # the last part is a name inside a module
         return None
     return None if spec is None or spec.origin is None else Path(spec.origin)
-
-
-class ContentionMeter:
-    """Tells whether other work used the machine while a run was timed.
-
-    Other processes' share of the CPU time since construction is compared with a quarter core.
-    """
-
-    LIMIT_CORES = 0.25
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._others = self._other_seconds()
-
-    @staticmethod
-    def _other_seconds() -> float:
-        machine = psutil.cpu_times()
-        busy = sum(machine) - machine.idle - getattr(machine, "iowait", 0.0)
-        own = os.times()
-        return float(busy - own.user - own.system - own.children_user - own.children_system)
-
-    def contended(self) -> bool:
-        """Return whether others used more than a quarter core on average."""
-        elapsed = max(time.monotonic() - self._started, 1e-3)
-        return (self._other_seconds() - self._others) / elapsed > self.LIMIT_CORES
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Return the highest memory use so far in MiB: of the GPU if there is one, else the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    if sys.platform == "win32":
-        return float(psutil.Process().memory_info().peak_wset / 2**20)
-    unit_bytes = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes / 2**20

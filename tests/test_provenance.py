@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from research_eval import provenance
+from research_eval import machine, provenance
 from research_eval.models import dense, moe
 
 
@@ -76,7 +76,7 @@ def test_git_state_is_the_commit_and_the_capped_diff(tmp_path: Path):
 def test_other_work_on_the_machine_is_noticed():
     script = "import os\nwhile True: os.getpid()"
     with subprocess.Popen([sys.executable, "-c", script]) as other:
-        meter = provenance.ContentionMeter()
+        meter = machine.ContentionMeter()
         # Wait for CPU time to pass in the other process, not for a guess of seconds.
         while Path(f"/proc/{other.pid}/stat").exists() and _cpu_ticks(other.pid) < 60:
             pass
@@ -91,8 +91,8 @@ def _cpu_ticks(pid):
 
 
 def test_environment_names_what_a_reader_needs():
-    details = provenance.environment(torch.device("cpu"))
+    details = machine.environment(torch.device("cpu"))
     assert details["packages"]["torch"] == torch.__version__
     assert "threads" in details["hardware"]
-    assert provenance.peak_memory_mb(torch.device("cpu")) > 50
+    assert machine.peak_memory_mb(torch.device("cpu")) > 50
     assert os.uname().nodename == provenance.host()
