@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from typing import cast
 
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select
 
 from research_eval.errors import StoreError
 from research_eval.store.engine import Address, store_errors
-from research_eval.store.schema import REVISIONS, VERSION_TABLE, metadata, version
+from research_eval.store.schema import REVISIONS, VERSION_TABLE, identity, metadata, version
 
 LATEST = REVISIONS[-1]
 
@@ -45,6 +46,7 @@ def ensure_current(engine: Engine, address: Address, *, create: bool) -> None:
                 if not _tables(connection):
                     metadata.create_all(connection)
                     connection.execute(insert(version).values(version_num=LATEST))
+                    connection.execute(insert(identity).values(id=secrets.token_hex(8)))
     with store_errors(address), engine.connect() as connection:
         _check_version(connection, address)
 

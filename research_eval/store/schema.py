@@ -34,11 +34,12 @@ from sqlalchemy import (
     event,
     or_,
     select,
+    text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every schema version in order, as the files of `migrations/versions` name them."""
 
 VERSION_TABLE = "research_eval_version"
@@ -139,6 +140,12 @@ experiments = Table(
     Column("ended", Text),
     Column("error", Text),
     Column("contended", Boolean, nullable=False),
+    # When the run was put into the trash; NULL for one that is not in it.
+    Column("deleted", Text),
+    # When somebody asked the run to stop.
+    Column("stop_requested", Text),
+    # Points that could not be kept when they were logged, for example on a full disk.
+    Column("unacknowledged", BigInteger, nullable=False, server_default=text("0")),
 )
 
 attempts = Table(
@@ -255,6 +262,17 @@ notes = Table(
     _belongs_to_run(index=True),
     Column("timestamp", Text, nullable=False),
     Column("note", Text, nullable=False),
+)
+
+# One row: a random name of this database, which finds the spools of a server.
+identity = Table("identity", metadata, Column("id", Text, primary_key=True))
+
+# How far each file of a spool has become rows; written in one transaction with them.
+spools = Table(
+    "spools",
+    metadata,
+    Column("segment", Text, primary_key=True),
+    Column("committed", BigInteger, nullable=False),
 )
 
 

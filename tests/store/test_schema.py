@@ -24,16 +24,23 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "store.md"
 SECOND_REVISION = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0002", "0001"
+revision, down_revision = "9000", "0002"
 def upgrade():
     op.add_column("experiments", sa.Column("colour", sa.Text))
 """
 
 
 def described(path):
+    """Everything but the text of CREATE TABLE, where an added column follows the constraints."""
     with closing(sqlite3.connect(path)) as database:
         rows = database.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-    return {(kind, name): re.sub(r"\s+", " ", sql or "") for kind, name, sql in rows}
+        found = {(kind, name): re.sub(r"\s+", " ", sql or "") for kind, name, sql in rows}
+        for _, name in [key for key in found if key[0] == "table"]:
+            found["table", name] = [
+                database.execute(f"PRAGMA {pragma}({name})").fetchall()
+                for pragma in ("table_list", "table_xinfo", "foreign_key_list", "index_list")
+            ]
+    return found
 
 
 def test_migrating_from_nothing_makes_the_same_schema(tmp_path):
@@ -56,12 +63,12 @@ def next_version(tmp_path, monkeypatch):
     """Make this version of the program one revision newer, and return the new file."""
     migrations = tmp_path / "migrations"
     shutil.copytree(upgrade.MIGRATIONS, migrations, ignore=shutil.ignore_patterns("__pycache__"))
-    added = migrations / "versions" / "0002_colour.py"
+    added = migrations / "versions" / "9000_colour.py"
     added.write_text(SECOND_REVISION)
     monkeypatch.setattr(upgrade, "MIGRATIONS", migrations)
     for module in (upgrade, creation):
-        monkeypatch.setattr(module, "LATEST", "0002")
-        monkeypatch.setattr(module, "REVISIONS", ("0001", "0002"))
+        monkeypatch.setattr(module, "LATEST", "9000")
+        monkeypatch.setattr(module, "REVISIONS", (*REVISIONS, "9000"))
     return added
 
 
@@ -75,7 +82,7 @@ def test_an_upgrade_keeps_a_copy_and_the_runs(path, request):
         record(store, "a", {"m": 1.0})
     request.getfixturevalue("next_version")
     copy = upgrade.upgrade_store(path)
-    assert copy == path.with_name("runs.db.before-0001")
+    assert copy == path.with_name(f"runs.db.before-{REVISIONS[-1]}")
     assert "colour" in columns(path)
     assert "colour" not in columns(copy)
     with Store.open(path) as store:
