@@ -1,4 +1,4 @@
-"""A store to write into, and processes that start together."""
+"""Stores to write into, on SQLite and PostgreSQL, and processes that start together."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from research_eval.store import Store
+from research_eval.testing.postgres import find_programs, private_server
 
 NOBODY = 65534
 
@@ -23,6 +24,24 @@ def path(tmp_path):
 def store(path):
     with Store.open(path, create=True) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server of our own, started when the first test asks for it."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (on Debian: apt-get install postgresql)")
+    with private_server(programs) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """The address of an empty database, of either kind."""
+    if request.param == "sqlite":
+        return tmp_path / "runs.db"
+    return request.getfixturevalue("postgres").new_database()
 
 
 @pytest.fixture

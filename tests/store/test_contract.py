@@ -1,11 +1,11 @@
-"""SQLite keeps what every store promises."""
+"""SQLite and PostgreSQL keep what every store promises."""
 
 import pytest
 
 from research_eval.testing.store import StoreContract
 
 
-class TestSQLite(StoreContract):
+class TestStore(StoreContract):
     @pytest.fixture
-    def store_url(self, tmp_path):
-        return tmp_path / "runs.db"
+    def store_url(self, database_url):
+        return database_url
