@@ -38,7 +38,7 @@ def described(path):
         for _, name in [key for key in found if key[0] == "table"]:
             found["table", name] = [
                 database.execute(f"PRAGMA {pragma}({name})").fetchall()
-                for pragma in ("table_list", "table_xinfo", "foreign_key_list", "index_list")
+                for pragma in ("table_list", "table_xinfo", "foreign_key_list")
             ]
     return found
 
