@@ -6,13 +6,16 @@ import secrets
 import sqlite3
 from typing import cast
 
-from sqlalchemy import Connection, Engine, insert, inspect, select
+from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from research_eval.errors import StoreError
 from research_eval.store.engine import Address, store_errors
 from research_eval.store.schema import REVISIONS, VERSION_TABLE, identity, metadata, version
 
 LATEST = REVISIONS[-1]
+
+_CREATION = 0x7265_7365_6172_6368
+"""Lock of a PostgreSQL database while its tables are made; any number that nobody else takes."""
 
 
 def ensure_current(engine: Engine, address: Address, *, create: bool) -> None:
@@ -43,6 +46,8 @@ def ensure_current(engine: Engine, address: Address, *, create: bool) -> None:
                 raw = connection.connection.driver_connection
                 cast("sqlite3.Connection", raw).execute("PRAGMA auto_vacuum = INCREMENTAL")
             with connection.begin():
+                if address.path is None:
+                    connection.execute(select(func.pg_advisory_xact_lock(_CREATION)))
                 if not _tables(connection):
                     metadata.create_all(connection)
                     connection.execute(insert(version).values(version_num=LATEST))

@@ -57,7 +57,7 @@ class Store:
         self._address = address
         self._is_writable = is_writable
         self._writers: list[RunWriter] = []
-        self.url = address.url.render_as_string(hide_password=True)
+        self.url = address.shown_url
         self.path = address.path
         base = address.path or Path.cwd() / str(address.url.database)
         self.artifact_dir = base.with_name(f"{base.name}.artifacts")

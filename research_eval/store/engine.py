@@ -12,17 +12,27 @@ from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.pool import NullPool
 
 from research_eval.errors import StoreError
+from research_eval.store.filesystem import warn_of_network
 
 Access = Literal["ro", "rw", "rwc"]
 """Read only, read and write, or read and write and create if missing (SQLite's own words)."""
 
 
+CONNECT_TIMEOUT_S = 10
+
+
 class BusyError(StoreError):
-    """The database is locked by someone else; the same transaction may succeed later."""
+    """The database is locked by someone else or away; the same transaction may succeed later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,14 @@ class Address:
     path: Path | None
 
     def __str__(self) -> str:
-        return str(self.path or self.url.render_as_string(hide_password=True))
+        return str(self.path or self.shown_url)
+
+    @property
+    def shown_url(self) -> str:
+        """The URL as a person would type it, with secrets replaced."""
+        query = {name: "***" if "password" in name else v for name, v in self.url.query.items()}
+        shown = self.url.set(drivername=self.url.get_backend_name(), query=query)
+        return shown.render_as_string(hide_password=True)
 
 
 def parse_address(url: str | Path) -> Address:
@@ -87,15 +104,27 @@ def open_engine(address: Address, access: Access, busy_timeout: float) -> Engine
     """
     if address.path is not None:
         return _sqlite_engine(address.path, access, busy_timeout)
+    return _postgresql_engine(address, access, busy_timeout)
+
+
+def _postgresql_engine(address: Address, access: Access, busy_timeout: float) -> Engine:
+    timeout = {"connect_timeout": str(CONNECT_TIMEOUT_S)} | dict(address.url.query)
     try:
-        engine = create_engine(address.url, pool_pre_ping=True)
+        engine = create_engine(address.url.set(query=timeout), pool_pre_ping=True)
     except ModuleNotFoundError as error:
         raise StoreError(
             f"{address} needs the package {error.name}: pip install 'research-eval[postgres]'"
         ) from error
-    if access == "ro":
-        return engine.execution_options(postgresql_readonly=True)
-    return engine
+
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("writes", False):
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(busy_timeout * 1000)}")
+        else:
+            # All queries of one reading see one state, as they do on SQLite.
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+    event.listen(engine, "begin", begin)
+    return engine.execution_options(postgresql_readonly=True) if access == "ro" else engine
 
 
 def _sqlite_engine(path: Path, access: Access, busy_timeout: float) -> Engine:
@@ -142,6 +171,7 @@ def use_write_ahead_log(address: Address, busy_timeout: float) -> None:
     """
     if address.path is None:
         return
+    warn_of_network(address.path.parent)
     deadline = time.monotonic() + busy_timeout
     while True:
         try:
@@ -153,6 +183,11 @@ def use_write_ahead_log(address: Address, busy_timeout: float) -> None:
                 raise
             time.sleep(0.01)
 
+
+_LOCKED = ("40001", "40P01", "55P03")
+"""What PostgreSQL calls a conflict of transactions, a deadlock, and a lock that took too long."""
+
+_NO_PRIVILEGE = "42501"
 
 _MEANINGS = {
     "SQLITE_NOTADB": "is not a database; choose another file",
@@ -175,14 +210,29 @@ def store_errors(address: Address) -> Iterator[None]:
     """
     try:
         yield
-    except (IntegrityError, ProgrammingError):
+    except IntegrityError:
         raise
     except (DBAPIError, sqlite3.Error) as error:
         reported = error.orig if isinstance(error, DBAPIError) else error
-        name = getattr(reported, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        name = getattr(reported, "sqlite_errorname", "") or getattr(reported, "sqlstate", "") or ""
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", *_LOCKED)):
             raise BusyError(
                 f"{address} is locked by another program; close it and try again"
             ) from error
+        if address.path is None and _is_lost(error):
+            raise BusyError(f"{address} cannot be reached: {_one_line(reported)}") from error
+        if isinstance(error, ProgrammingError) and name != _NO_PRIVILEGE:
+            raise
         meaning = next((m for key, m in _MEANINGS.items() if name.startswith(key)), None)
-        raise StoreError(f"{address} {meaning or f'reports: {reported}'}") from error
+        raise StoreError(f"{address} {meaning or f'reports: {_one_line(reported)}'}") from error
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Return whether there is no connection to a server, or none any more."""
+    return isinstance(error, OperationalError) and (
+        error.connection_invalidated or not getattr(error.orig, "sqlstate", None)
+    )
+
+
+def _one_line(reported: object) -> str:
+    return " ".join(str(reported).split())
