@@ -2,7 +2,8 @@
 
     ResearchEvalError
     ├── ConfigError          exit 2   a configuration or a command that is not legal
-    │   └── PluginError      exit 2   a plug-in file or entry point that cannot be used
+    │   ├── PluginError      exit 2   a plug-in file or entry point that cannot be used
+    │   └── FilterError      exit 2   a filter, sort key or list of columns that cannot be read
     ├── DataError            exit 3   data that cannot be had or cannot be used
     ├── StoreError           exit 4   a database that cannot be opened, read or written
     ├── RunError             exit 5   a run that failed
@@ -60,6 +61,32 @@ class ConfigError(ResearchEvalError):
 
 class PluginError(ConfigError):
     """A plug-in file or entry point that cannot be used."""
+
+
+class FilterError(ConfigError):
+    """A filter, sort key or list of columns that cannot be read.
+
+    Args:
+        message: What is wrong at the place.
+        text: All that was given.
+        position: Where in it, from 0.
+    """
+
+    shown_characters = 60
+
+    def __init__(self, message: str, text: str, position: int) -> None:
+        super().__init__(message)
+        self.args = (message, text, position)
+        self.text = text
+        self.position = position
+
+    def __str__(self) -> str:
+        return f"at character {self.position + 1} of the filter: {self.args[0]}"
+
+    def excerpt(self) -> tuple[str, int]:
+        """Return the text around the place, and where the place is in that."""
+        start = max(0, self.position - self.shown_characters // 2)
+        return self.text[start : start + self.shown_characters], self.position - start
 
 
 class DataError(ResearchEvalError):

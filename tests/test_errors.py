@@ -8,6 +8,7 @@ from research_eval.errors import (
     ConfigError,
     DataError,
     DivergedError,
+    FilterError,
     IncompleteError,
     Issue,
     PluginError,
@@ -24,6 +25,7 @@ from research_eval.errors import (
     [
         (ConfigError("x"), 2),
         (PluginError("x"), 2),
+        (FilterError("x", "y", 0), 2),
         (DataError("x"), 3),
         (StoreError("x"), 4),
         (RunError("x"), 5),
@@ -43,6 +45,7 @@ def test_exit_codes_are_the_documented_ones(error, code):
     [
         ConfigError("a.json is not legal", [Issue("epochs", "is missing"), Issue("", "no")]),
         PluginError("there is no plug-in file x.py"),
+        FilterError("write '=='", "seed = 3", 5),
         DivergedError(12),
         StoppedError(15, 7),
     ],

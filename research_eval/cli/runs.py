@@ -111,7 +111,7 @@ def show(
         "error": {} if record.error is None else {"": record.error},
         "uncommitted": {} if record.git_diff is None else {"": record.git_diff},
         "flags": dict(record.flags),
-        "metrics": {name: asdict(summary) for name, summary in sorted(record.metrics.items())},
+        "metrics": {name: summary._asdict() for name, summary in sorted(record.metrics.items())},
         "config": json.loads(record.full_config_json),
         "environment": json.loads(record.env_details_json),
         "artifacts": {str(folder / each.path): asdict(each) for each in artifacts},
