@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from research_eval.records import ArtifactKind
 from research_eval.store.schema import (
@@ -16,16 +16,13 @@ from research_eval.store.schema import (
     flags,
     metric_points,
     metrics,
-    names,
 )
-from research_eval.store.statements import write_rows
+from research_eval.store.statements import intern, write_rows
 from research_eval.store.summary import RunningSummary, nan_as_null
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-_NAMES_PER_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +131,7 @@ class Batch:
     def _intern(self, connection: Connection) -> dict[str, int]:
         """Return the key of every name in the batch."""
         used = {point[0] for point in self._points} | {name for name, _, _ in self._arrays}
-        unknown = sorted(used - self._name_ids.keys())
-        for start in range(0, len(unknown), _NAMES_PER_QUERY):
-            asked = unknown[start : start + _NAMES_PER_QUERY]
-            keys = select(names.c.name, names.c.id).where(names.c.name.in_(asked))
-            found = {row.name: row.id for row in connection.execute(keys)}
-            if len(found) < len(asked):
-                rows = [(name,) for name in asked if name not in found]
-                write_rows(connection, names, ("name",), rows, existing="keep")
-                found = {row.name: row.id for row in connection.execute(keys)}
-            self._name_ids.update(found)
+        self._name_ids.update(intern(connection, used - self._name_ids.keys()))
         return self._name_ids
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Table, update
+from sqlalchemy import Connection, Table, select, update
 
 from research_eval.records import TRANSITIONS, RunStatus
-from research_eval.store.schema import experiments
+from research_eval.store.schema import experiments, names
+
+_NAMES_PER_QUERY = 500
 
 
 def write_rows(
@@ -48,6 +50,22 @@ def _insert(table: Table, columns: tuple[str, ...], mark: str, existing: str) ->
         f"VALUES ({', '.join([mark] * len(columns))}) "
         f"ON CONFLICT {'' if existing == 'keep' else '(' + ', '.join(key) + ')'} DO {resolution}"
     )
+
+
+def intern(connection: Connection, wanted: Collection[str]) -> dict[str, int]:
+    """Return the key of every name, and write the names that are new."""
+    found: dict[str, int] = {}
+    ordered = sorted(wanted)  # in one order everywhere, so that two writers cannot deadlock
+    for start in range(0, len(ordered), _NAMES_PER_QUERY):
+        asked = ordered[start : start + _NAMES_PER_QUERY]
+        keys = select(names.c.name, names.c.id).where(names.c.name.in_(asked))
+        known = {row.name: row.id for row in connection.execute(keys)}
+        if len(known) < len(asked):
+            rows = [(name,) for name in asked if name not in known]
+            write_rows(connection, names, ("name",), rows, existing="keep")
+            known = {row.name: row.id for row in connection.execute(keys)}
+        found |= known
+    return found
 
 
 def transition(connection: Connection, run_id: int, to: RunStatus, **values: Any) -> bool:
