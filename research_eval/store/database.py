@@ -11,9 +11,7 @@ from typing import Literal, Self
 from sqlalchemy import Connection, Engine
 
 from research_eval.errors import StoreError
-from research_eval.records import (
-    NewRun,
-)
+from research_eval.records import NewRun
 from research_eval.store.batch import RunKey
 from research_eval.store.creation import ensure_current
 from research_eval.store.engine import (
@@ -23,6 +21,7 @@ from research_eval.store.engine import (
     store_errors,
     use_write_ahead_log,
 )
+from research_eval.store.reading import Reader
 from research_eval.store.starting import continue_run, insert_run
 from research_eval.store.summary import RunningSummary
 from research_eval.store.writer import RunWriter
