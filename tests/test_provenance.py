@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from research_eval import machine, provenance
 from research_eval.models import dense, moe
+from research_eval.redaction import is_secret, redact
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,17 @@ from research_eval.models import dense, moe
     ],
 )
 def test_secrets_are_replaced_and_nothing_else(given, shown):
-    assert provenance.redact(given) == shown
+    assert redact(given) == shown
+
+
+@pytest.mark.parametrize("name", ["api_key", "hub_token", "db.password", "HF_TOKEN", "apikey"])
+def test_settings_that_hold_secrets(name):
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize("name", ["pad_token", "tokens", "tokenizer", "max_new_tokens", "key"])
+def test_settings_that_hold_none(name):
+    assert not is_secret(name)
 
 
 def test_code_hash_depends_on_what_the_file_imports_and_not_on_where_it_lies(tmp_path: Path):
@@ -55,7 +67,7 @@ def git(folder, *arguments):
     subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
 
 
-def test_git_state_is_the_commit_and_the_capped_diff(tmp_path: Path):
+def test_git_state_is_the_commit_and_the_capped_diff(tmp_path: Path, monkeypatch):
     assert provenance.git_state(tmp_path) == (None, None)
     git(tmp_path, "init")
     file = tmp_path / "a.txt"
@@ -67,6 +79,10 @@ def test_git_state_is_the_commit_and_the_capped_diff(tmp_path: Path):
     assert diff is None
     file.write_text("two\n")
     assert "+two" in provenance.git_state(tmp_path)[1]
+    assert provenance.git_state(tmp_path, with_diff=False) == (commit, None)
+    monkeypatch.setenv("RESEARCH_EVAL_GIT_DIFF", "off")
+    assert provenance.git_state(tmp_path) == (commit, None)
+    monkeypatch.delenv("RESEARCH_EVAL_GIT_DIFF")
     file.write_text("x" * 200_000)
     capped = provenance.git_state(tmp_path)[1]
     assert len(capped) < 70_000
@@ -93,6 +109,8 @@ def _cpu_ticks(pid):
 def test_environment_names_what_a_reader_needs():
     details = machine.environment(torch.device("cpu"))
     assert details["packages"]["torch"] == torch.__version__
+    assert details["installed"]["torch"] == torch.__version__
+    assert details["installed"]["huggingface-hub"] == version("huggingface_hub")
     assert "threads" in details["hardware"]
     assert machine.peak_memory_mb(torch.device("cpu")) > 50
     assert os.uname().nodename == provenance.host()
