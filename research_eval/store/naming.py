@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from research_eval.errors import StoreError
 from research_eval.records import RunStatus
@@ -13,6 +13,10 @@ from research_eval.store.engine import Address
 from research_eval.store.schema import experiments, metrics
 
 _SHOWN_MATCHES = 5
+
+
+def _is_kept() -> ColumnElement[bool]:
+    return experiments.c.deleted.is_(None)
 
 
 def run_key(connection: Connection, address: Address, experiment_id: str) -> int:
@@ -35,7 +39,7 @@ def last_run(connection: Connection, address: Address) -> str:
         StoreError: If there are no runs.
     """
     newest = (experiments.c.timestamp.desc(), experiments.c.id.desc())
-    query = select(experiments.c.experiment_id).order_by(*newest).limit(1)
+    query = select(experiments.c.experiment_id).where(_is_kept()).order_by(*newest).limit(1)
     found: str | None = connection.scalar(query)
     if found is None:
         raise StoreError(f"{address} holds no runs yet")
@@ -65,6 +69,7 @@ def best_run(connection: Connection, address: Address, by: str | None) -> str:
         .where(
             metrics.c.metric_name == metric,
             experiments.c.status == RunStatus.COMPLETED,
+            _is_kept(),
             value.between(-sys.float_info.max, sys.float_info.max),
         )
         .order_by(value.desc() if direction == "max" else value, experiments.c.id)
@@ -75,27 +80,44 @@ def best_run(connection: Connection, address: Address, by: str | None) -> str:
     return found
 
 
-def named_run(connection: Connection, address: Address, name: str) -> str:
+def named_run(connection: Connection, address: Address, name: str, *, deleted: bool = False) -> str:
     """Return the id of the run with this id, this beginning of an id, or this name.
+
+    Args:
+        connection: To read with.
+        address: For messages.
+        name: What somebody calls it.
+        deleted: Look in the trash, and nowhere else.
 
     Raises:
         StoreError: If there is none, or more than one.
     """
     column = experiments.c.experiment_id
-    if connection.scalar(select(column).where(column == name)):
+    place = ~_is_kept() if deleted else _is_kept()
+    found = connection.execute(
+        select(column, place.label("is_there")).where(column == name)
+    ).one_or_none()
+    if found is not None and found.is_there:
         return name
+    if found is not None:
+        raise StoreError(
+            f"run {name} is not in the trash"
+            if deleted
+            else f"run {name} is in the trash; `research-eval runs restore {name}` brings it back"
+        )
     # substr, not LIKE: LIKE ignores case on SQLite, and names may hold its wildcards.
     is_prefix = func.substr(column, 1, len(name)) == name
     matches: Sequence[str] = connection.scalars(
         select(column)
-        .where(or_(is_prefix, experiments.c.experiment_name == name))
+        .where(or_(is_prefix, experiments.c.experiment_name == name), place)
         .order_by(experiments.c.id.desc())
         .limit(_SHOWN_MATCHES + 1)
     ).all()
     if not name or not matches:
+        where = f"the trash of {address}" if deleted else str(address)
         raise StoreError(
-            f"no run is called '{name}' in {address}; "
-            "`research-eval runs list` shows those there are"
+            f"no run is called '{name}' in {where}; "
+            f"`research-eval runs list{' --deleted' if deleted else ''}` shows those there are"
         )
     if len(matches) > 1:
         shown = ", ".join(matches[:_SHOWN_MATCHES])

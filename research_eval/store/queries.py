@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from math import nan
+from typing import Any, cast
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Table, func, select
 from sqlalchemy.sql.selectable import ScalarSelect
 
 from research_eval.records import (
     Artifact,
     ExpertStats,
-    MetricHistory,
     MetricSummary,
-    NewRun,
+    Note,
     RunRecord,
     RunStatus,
 )
+from research_eval.store.conditions import newest_first, run_column
 from research_eval.store.process import is_gone
 from research_eval.store.schema import (
     artifacts,
@@ -32,6 +33,7 @@ from research_eval.store.schema import (
     metric_points,
     metrics,
     names,
+    notes,
     of_current_attempts,
     schemas,
     tags,
@@ -41,18 +43,27 @@ from research_eval.store.summary import null_as_nan
 
 LOST_AFTER_S = 60.0
 
+_ELSEWHERE = {"metrics", "flags", "tags", "notes"}
 _LARGE = {"git_diff", "config_schema_json"}
-_PLAIN = [f.name for f in fields(NewRun) if f.name not in {"group", "tags"} | _LARGE]
+_COLUMNS = [f.name for f in fields(RunRecord) if f.name not in _ELSEWHERE | _LARGE]
+_TIMES = ("timestamp", "heartbeat", "ended", "deleted", "stop_requested")
+
+_IDS_PER_QUERY = 10_000
+"""SQLite takes 32,766 values, PostgreSQL 65,535."""
 
 
 def status_now(run: Row[Any]) -> RunStatus:
     """Return the true status of a row of `status_columns`: RUNNING may turn out to be LOST."""
-    status = RunStatus(run.status)
-    if status is not RunStatus.RUNNING:
-        return status
-    age = parse_time(run.now) - parse_time(run.heartbeat)
-    is_lost = age.total_seconds() > LOST_AFTER_S or is_gone(run.pid, run.process)
-    return RunStatus.LOST if is_lost else status
+    return _true_status(run.status, run.heartbeat, run.pid, run.process, run.now)
+
+
+def _true_status(status: str, heartbeat: str, pid: int, process: str, now: str) -> RunStatus:
+    stored = RunStatus(status)
+    if stored is not RunStatus.RUNNING:
+        return stored
+    age = parse_time(now) - parse_time(heartbeat)
+    is_lost = age.total_seconds() > LOST_AFTER_S or is_gone(pid, process)
+    return RunStatus.LOST if is_lost else stored
 
 
 def status_columns() -> list[ColumnElement[Any]]:
@@ -67,156 +78,122 @@ def status_columns() -> list[ColumnElement[Any]]:
     ]
 
 
+def lost_runs(connection: Connection) -> list[int]:
+    """Return the keys of the runs that are stored as RUNNING and are LOST."""
+    query = select(experiments.c.id, *status_columns())
+    is_open = experiments.c.status == RunStatus.RUNNING
+    rows = connection.execute(query.where(is_open))
+    return [row.id for row in rows if status_now(row) is RunStatus.LOST]
+
+
 def parse_time(text: str) -> datetime:
     """Read a time as the database writes it."""
     return datetime.fromisoformat(text)
+
+
+def raw_rows(result: CursorResult[Any]) -> Iterable[tuple[Any, ...]]:
+    """Return the driver's own rows, which cost a third of those that SQLAlchemy makes of them."""
+    return cast("Iterable[tuple[Any, ...]]", result.cursor)
 
 
 def read_runs(
     connection: Connection,
     conditions: Sequence[ColumnElement[bool]],
     *,
-    status: RunStatus | None = None,
+    order: Sequence[ColumnElement[Any]] | None = None,
     limit: int | None = None,
+    offset: int = 0,
     metric_names: Collection[str] | None = None,
     is_detailed: bool = False,
 ) -> list[RunRecord]:
-    """Return the runs that meet all conditions, newest first, in four queries however many.
+    """Return the runs that meet all conditions, in five queries for up to 10,000.
 
     Args:
-        connection: Its transaction makes the four queries see one state.
+        connection: Its transaction makes the queries see one state.
         conditions: On the table `experiments`.
-        status: Only runs whose true status is this.
+        order: Newest first by default.
         limit: At most so many.
+        offset: Leave out so many first ones.
         metric_names: Metrics to read; None reads all.
         is_detailed: Whether to read `git_diff` and `config_schema_json`, which are large.
     """
-    chosen = select(experiments.c.experiment_id).where(*conditions)
-    if status in (RunStatus.RUNNING, RunStatus.LOST):
-        # Only `status_now` can tell these apart.
-        chosen = chosen.where(experiments.c.status.in_([RunStatus.RUNNING, RunStatus.LOST]))
-    else:
-        if status is not None:
-            chosen = chosen.where(experiments.c.status == status)
-        chosen = chosen.order_by(*_newest_first()).limit(limit)
-    rows = connection.execute(_runs_query(chosen, is_detailed=is_detailed)).all()
-    summaries = _summaries(connection, chosen, metric_names)
-    reasons = _pairs(connection, chosen, flags.c.experiment_id, flags.c.name, flags.c.reason)
-    labels = _pairs(connection, chosen, tags.c.experiment_id, tags.c.tag, tags.c.tag)
-    found = [
-        _record(
-            row,
-            summaries.get(row.experiment_id, {}),
-            reasons.get(row.experiment_id, {}),
-            tuple(labels.get(row.experiment_id, {})),
-        )
-        for row in rows
-    ]
-    return [run for run in found if status in (None, run.status)][:limit]
+    keys = [*_COLUMNS, "process", "now"]
+    query = select(
+        *(run_column(name) for name in _COLUMNS), experiments.c.process, utc_now().label("now")
+    )
+    if is_detailed:
+        keys += ["git_diff", "config_schema_json"]
+        query = query.add_columns(experiments.c.git_diff, schemas.c.schema_json)
+        query = query.outerjoin_from(experiments, schemas)
+    query = query.where(*conditions).order_by(*(newest_first() if order is None else order))
+    rows = raw_rows(connection.execute(query.limit(limit).offset(offset or None)))
+    found = [dict(zip(keys, row, strict=True)) for row in rows]
+    for start in range(0, len(found), _IDS_PER_QUERY):
+        part = found[start : start + _IDS_PER_QUERY]
+        _attach(connection, {run["experiment_id"]: run for run in part}, metric_names)
+    return [_record(run) for run in found]
+
+
+def _attach(
+    connection: Connection,
+    runs: Mapping[str, dict[str, Any]],
+    wanted: Collection[str] | None,
+) -> None:
+    """Give each run its metrics, flags, tags and notes."""
+    for run in runs.values():
+        run |= {"metrics": {}, "flags": {}, "tags": [], "notes": []}
+    is_metric = [] if wanted is None else [metrics.c.metric_name.in_(wanted)]
+    for row in _of_runs(connection, metrics, runs, *is_metric):
+        summary = MetricSummary._make(row[2:])  # unpacking takes half as long again
+        is_nan = row[2] is None
+        runs[row[0]]["metrics"][row[1]] = summary._replace(value=nan) if is_nan else summary
+    for run_id, name, reason in _of_runs(connection, flags, runs):
+        runs[run_id]["flags"][name] = reason
+    for run_id, tag in _of_runs(connection, tags, runs):
+        runs[run_id]["tags"].append(tag)
+    for _, run_id, timestamp, text in sorted(_of_runs(connection, notes, runs)):
+        runs[run_id]["notes"].append(Note(parse_time(timestamp), text))
+
+
+def _of_runs(
+    connection: Connection,
+    table: Table,
+    runs: Collection[str],
+    *conditions: ColumnElement[bool],
+) -> Iterable[tuple[Any, ...]]:
+    """Return the rows of a table that belong to some runs, in no order."""
+    query = select(table).where(table.c.experiment_id.in_(runs), *conditions)
+    return raw_rows(connection.execute(query))
+
+
+def _record(values: dict[str, Any]) -> RunRecord:
+    now, process = values.pop("now"), values.pop("process")
+    status = _true_status(values["status"], values["heartbeat"], values["pid"], process, now)
+    for name in _TIMES:
+        if values[name] is not None:
+            values[name] = parse_time(values[name])
+    return RunRecord(
+        **values
+        | {
+            "status": status,
+            "contended": bool(values["contended"]),
+            "tags": tuple(sorted(values["tags"])),
+            "notes": tuple(values["notes"]),
+        }
+    )
 
 
 def count_by_status(connection: Connection) -> dict[RunStatus, int]:
-    """Return the number of runs by their true status."""
+    """Return the number of runs by their true status, without those in the trash."""
     stored = experiments.c.status
     is_open = stored == RunStatus.RUNNING
-    open_runs = connection.execute(select(*status_columns()).where(is_open))
+    is_kept = experiments.c.deleted.is_(None)
+    open_runs = connection.execute(select(*status_columns()).where(is_open, is_kept))
     counted = Counter(status_now(run) for run in open_runs)
-    settled = select(stored, func.count()).where(~is_open).group_by(stored)
+    settled = select(stored, func.count()).where(~is_open, is_kept).group_by(stored)
     for status, number in connection.execute(settled):
         counted[RunStatus(status)] += number
     return dict(counted)
-
-
-def _newest_first() -> tuple[ColumnElement[Any], ...]:
-    return experiments.c.timestamp.desc(), experiments.c.id.desc()
-
-
-def _runs_query(chosen: Select[tuple[str]], *, is_detailed: bool) -> Select[Any]:
-    columns = experiments.c
-    query = select(
-        *(columns[name] for name in _PLAIN if name != "pid"),
-        columns.id,
-        columns.group_name,
-        columns.attempt,
-        columns.timestamp,
-        columns.ended,
-        columns.error,
-        columns.contended,
-        *status_columns(),
-    )
-    if is_detailed:
-        query = query.add_columns(
-            columns.git_diff, schemas.c.schema_json.label("config_schema_json")
-        ).outerjoin_from(experiments, schemas)
-    return query.where(columns.experiment_id.in_(chosen)).order_by(*_newest_first())
-
-
-def _summaries(
-    connection: Connection, chosen: Select[tuple[str]], wanted: Collection[str] | None
-) -> dict[str, dict[str, MetricSummary]]:
-    query = select(metrics).where(metrics.c.experiment_id.in_(chosen))
-    if wanted is not None:
-        query = query.where(metrics.c.metric_name.in_(wanted))
-    found: dict[str, dict[str, MetricSummary]] = {}
-    for run, name, value, *rest in connection.execute(query).all():
-        found.setdefault(run, {})[name] = MetricSummary(null_as_nan(value), *rest)
-    return found
-
-
-def _pairs(
-    connection: Connection,
-    chosen: Select[tuple[str]],
-    run: ColumnElement[str],
-    key: ColumnElement[str],
-    value: ColumnElement[str],
-) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    query = select(run, key, value).where(run.in_(chosen)).order_by(run, key)
-    for run_id, name, text in connection.execute(query):
-        found.setdefault(run_id, {})[name] = text
-    return found
-
-
-def _record(
-    row: Row[Any],
-    summaries: dict[str, MetricSummary],
-    reasons: dict[str, str],
-    labels: tuple[str, ...],
-) -> RunRecord:
-    values = row._mapping
-    return RunRecord(
-        **{name: values[name] for name in _PLAIN},
-        **{name: values[name] for name in _LARGE if name in values},
-        id=row.id,
-        group=row.group_name,
-        status=status_now(row),
-        attempt=row.attempt,
-        timestamp=parse_time(row.timestamp),
-        heartbeat=parse_time(row.heartbeat),
-        ended=None if row.ended is None else parse_time(row.ended),
-        error=row.error,
-        contended=row.contended,
-        flags=reasons,
-        metrics=summaries,
-        tags=labels,
-    )
-
-
-def read_history(connection: Connection, run_id: int, metric: str) -> MetricHistory:
-    """Return the points of a metric that no later attempt superseded; none give empty arrays."""
-    points = metric_points.c
-    query = (
-        of_current_attempts(metric_points, points.step, points.value, points.time)
-        .where(points.run_id == run_id, points.name_id == _name_id(metric))
-        .order_by(points.step, points.attempt, points.seq)
-    )
-    rows = connection.execute(query).all()
-    steps, values, times = zip(*rows, strict=True) if rows else ((), (), ())
-    return MetricHistory(
-        np.array(steps, dtype=np.int64),
-        np.array(values, dtype=np.float64),  # NULL, that is None, becomes NaN
-        np.array(times, dtype=np.float64),
-    )
 
 
 def _name_id(name: str) -> ScalarSelect[int]:
@@ -231,7 +208,7 @@ def recorded_points(connection: Connection, run_id: int) -> Iterator[tuple[str, 
         .where(points.run_id == run_id)
         .order_by(points.attempt, points.seq)
     )
-    for name, step, value in connection.execute(query):
+    for name, step, value in connection.execute(query.execution_options(yield_per=10_000)):
         yield name, step, null_as_nan(value)
 
 

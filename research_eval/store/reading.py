@@ -5,28 +5,46 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, select, text
 
+from research_eval.comparison import Comparison, compare
 from research_eval.errors import StoreError
+from research_eval.filters import (
+    Field,
+    Metric,
+    fields_of,
+    parse_fields,
+    parse_filter,
+    parse_sort,
+)
 from research_eval.records import (
     Artifact,
     ExpertStats,
     MetricHistory,
+    MetricSeries,
     RunRecord,
     RunStatus,
     StoreInfo,
 )
-from research_eval.store import queries
+from research_eval.store import points, queries
+from research_eval.store.conditions import meets, ordering, true_status, unknown_names
 from research_eval.store.creation import LATEST
 from research_eval.store.engine import Address, store_errors
 from research_eval.store.naming import best_run, last_run, named_run, run_key
 from research_eval.store.schema import experiments, metrics, schemas
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class Reader:
     """The reading half of a `Store`.
+
+    Wherever a run is asked for by `name`, that is its id, a unique beginning of its id, its name
+    if no other run is called so, "last", or "best". Runs in the trash are not found, but where
+    `deleted` asks for them.
 
     Attributes:
         url: Where it is, as a SQLAlchemy URL without password.
@@ -44,53 +62,108 @@ class Reader:
         with store_errors(self._address), self._engine.connect() as connection:
             yield connection
 
-    def run(self, name: str, *, by: str | None = None) -> RunRecord:
+    # ----------------------------------------------------------------------------------- runs
+
+    def run(self, name: str, *, by: str | None = None, deleted: bool = False) -> RunRecord:
         """Return one run with all its metrics.
 
         Args:
-            name: Its id, a unique beginning of its id, its name if no other run is called so,
-                "last", or "best".
+            name: See the class.
             by: For "best": metric and direction, as in "final_val_f1:max". Only COMPLETED runs
                 and finite values count.
+            deleted: Look in the trash, where "last" and "best" mean nothing.
 
         Raises:
             StoreError: If no run or more than one is meant.
         """
         with self._reading() as connection:
-            if name == "last":
+            if name == "last" and not deleted:
                 experiment_id = last_run(connection, self._address)
-            elif name == "best":
+            elif name == "best" and not deleted:
                 experiment_id = best_run(connection, self._address, by)
             else:
-                experiment_id = named_run(connection, self._address, name)
+                experiment_id = named_run(connection, self._address, name, deleted=deleted)
             is_meant = experiments.c.experiment_id == experiment_id
             return queries.read_runs(connection, [is_meant], is_detailed=True)[0]
 
     def runs(
         self,
         *,
+        filter: str | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        metrics: Sequence[str] | None = None,
+        deleted: bool = False,
         project: str | None = None,
         model_type: str | None = None,
         dataset_name: str | None = None,
         status: RunStatus | None = None,
-        limit: int | None = None,
-        metrics: Sequence[str] | None = None,
     ) -> list[RunRecord]:
-        """Return runs, newest first, without `git_diff` and `config_schema_json`.
+        """Return runs, without `git_diff` and `config_schema_json`.
 
         Args:
+            filter: A condition in the language of `research_eval.filters`, for example
+                `metrics.final_val_f1.max > 0.9 and tag == "paper"`.
+            sort: Fields of that language with commas between, `-` before one for descending.
+                Runs without a value come last, equals and unsorted runs newest first.
+            limit: At most so many.
+            offset: Leave out so many of the first.
+            metrics: Names of the metrics to read; None reads all, () none.
+            deleted: Only the runs in the trash, instead of only the others.
             project: Only runs of this project; likewise `model_type`, `dataset_name`, `status`.
             model_type: See `project`.
             dataset_name: See `project`.
             status: See `project`.
-            limit: At most so many.
-            metrics: Names of the metrics to read; None reads all, () none.
+
+        Raises:
+            FilterError: If `filter` or `sort` cannot be read.
         """
+        condition = None if filter is None else parse_filter(filter)
+        keys = () if sort is None else parse_sort(sort)
         asked = {"project": project, "model_type": model_type, "dataset_name": dataset_name}
+        named = [*(fields_of(condition) if condition else ()), *(key.field for key in keys)]
         with self._reading() as connection:
+            is_status_asked = status is not None or "status" in map(str, named)
+            lost = queries.lost_runs(connection) if is_status_asked else ()
+            shown_status = true_status(lost)
+            conditions = [_is_in_trash(deleted), *_equal(asked)]
+            if condition is not None:
+                conditions.append(meets(condition, shown_status))
+            if status is not None:
+                conditions.append(shown_status == status)
             return queries.read_runs(
-                connection, _equal(asked), status=status, limit=limit, metric_names=metrics
+                connection,
+                conditions,
+                order=ordering(keys, shown_status),
+                limit=limit,
+                offset=offset,
+                metric_names=metrics,
             )
+
+    def unknown_names(
+        self,
+        filter: str | None = None,
+        sort: str | None = None,
+        columns: str | None = None,
+    ) -> list[str]:
+        """Return a sentence for each metric or parameter that is named and no run has.
+
+        Naming one is no error, since a run may come that has it.
+
+        Args:
+            filter: As in `runs`.
+            sort: As in `runs`.
+            columns: Fields with commas between.
+
+        Raises:
+            FilterError: If one of them cannot be read.
+        """
+        named: list[Field] = [] if filter is None else [*fields_of(parse_filter(filter))]
+        named += [] if sort is None else [key.field for key in parse_sort(sort)]
+        named += [] if columns is None else parse_fields(columns)
+        with self._reading() as connection:
+            return list(unknown_names(connection, named))
 
     def find(
         self,
@@ -108,7 +181,48 @@ class Reader:
             "seed": seed,
         }
         with self._reading() as connection:
-            return queries.read_runs(connection, _equal(asked))
+            return queries.read_runs(connection, [_is_in_trash(False), *_equal(asked)])
+
+    def frame(
+        self,
+        columns: str | None = None,
+        *,
+        filter: str | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """Return runs as a table with a row for each, indexed by `experiment_id`.
+
+        Args:
+            columns: Fields with commas between; by default the columns of the run that any run
+                fills, all parameters, and the last value of all metrics.
+            filter: See `runs`; likewise `sort` and `limit`.
+            sort: See `runs`.
+            limit: See `runs`.
+
+        Raises:
+            FilterError: If `columns`, `filter` or `sort` cannot be read.
+        """
+        from research_eval.store.frames import runs_frame  # noqa: PLC0415 - pandas takes 0.3 s
+
+        fields = None if columns is None else parse_fields(columns)
+        wanted = None if fields is None else [f.name for f in fields if isinstance(f, Metric)]
+        records = self.runs(filter=filter, sort=sort, limit=limit, metrics=wanted)
+        return runs_frame(records, fields)
+
+    def diff(self, *names: str, metrics: Sequence[str] | None = None) -> Comparison:
+        """Return in what the configurations of runs differ, and their metrics side by side.
+
+        Args:
+            names: Two runs or more; see the class.
+            metrics: Which metrics; None takes all that any of them has.
+
+        Raises:
+            StoreError: If a name means no run or more than one.
+        """
+        return compare([self.run(name) for name in names], metrics)
+
+    # --------------------------------------------------------------------------------- of a run
 
     def history(self, experiment_id: str, metric: str) -> MetricHistory:
         """Return all points of a metric, but for those that a resume superseded.
@@ -118,10 +232,40 @@ class Reader:
         """
         with self._reading() as connection:
             run_id = run_key(connection, self._address, experiment_id)
-            history = queries.read_history(connection, run_id, metric)
+            history = points.read_history(connection, run_id, metric)
         if not len(history.steps):
             raise StoreError(f"run {experiment_id} has no metric '{metric}'")
         return history
+
+    def series(
+        self,
+        experiment_id: str,
+        metric: str,
+        *,
+        max_points: int = 1000,
+        since: str | None = None,
+    ) -> MetricSeries:
+        """Return a metric as few enough buckets to draw; those that a resume superseded are out.
+
+        Args:
+            experiment_id: The run.
+            metric: Its name.
+            max_points: At most so many buckets, 10 or more.
+            since: The `cursor` of an earlier series: only points that came later. That costs
+                next to nothing if none came.
+
+        Raises:
+            StoreError: If there is no such run, it has no such metric, or `since` is no cursor.
+        """
+        if max_points < points.MIN_BUCKETS:
+            raise StoreError(f"a series has {points.MIN_BUCKETS} buckets or more, not {max_points}")
+        cursor = None if since is None else points.Cursor.parse(since)
+        with self._reading() as connection:
+            run_id = run_key(connection, self._address, experiment_id)
+            series = points.read_series(connection, run_id, metric, max_points, cursor)
+        if series is None:
+            raise StoreError(f"run {experiment_id} has no metric '{metric}'")
+        return series
 
     def metric_names(self, experiment_id: str) -> list[str]:
         """Return the names of all metrics of a run, sorted.
@@ -174,7 +318,7 @@ class Reader:
         return schema
 
     def info(self) -> StoreInfo:
-        """Return what the store holds, in numbers."""
+        """Return what the store holds, in numbers; runs in the trash are not counted."""
         with self._reading() as connection:
             runs = queries.count_by_status(connection)
             if self.path is None:
@@ -183,6 +327,11 @@ class Reader:
                 pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
                 size = pages * connection.exec_driver_sql("PRAGMA page_size").scalar_one()
         return StoreInfo(str(self._address), LATEST, int(size), runs)
+
+
+def _is_in_trash(asked: bool) -> ColumnElement[bool]:
+    column = experiments.c.deleted
+    return column.is_not(None) if asked else column.is_(None)
 
 
 def _equal(asked: dict[str, Any]) -> list[ColumnElement[bool]]:

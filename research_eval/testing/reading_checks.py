@@ -103,7 +103,7 @@ class ReadingChecks:
             store.runs()
             counts.append(len([s for s in statements if s.startswith("SELECT")]))
             assert not any("metric_points" in s for s in statements)
-        assert counts == [4, 4]
+        assert counts == [5, 5]
 
     def test_info_counts(self, store: Store) -> None:
         """Runs by status, and the size of the database."""

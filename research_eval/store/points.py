@@ -1,0 +1,201 @@
+"""The history of a metric: whole, or in buckets that are computed by the database."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select
+
+from research_eval.errors import StoreError
+from research_eval.records import MetricHistory, MetricSeries
+from research_eval.store.queries import raw_rows
+from research_eval.store.schema import attempts, experiments, metric_points, metrics, names
+
+MIN_BUCKETS = 10
+
+_POINT = metric_points.c
+_IN_ORDER = (_POINT.step, _POINT.attempt, _POINT.seq)
+_ROW = np.dtype([("step", np.int64), ("value", np.float64), ("time", np.float64)])
+
+_BUCKET = {
+    "first_steps": np.int64,
+    "last_steps": np.int64,
+    "minimum": np.float64,
+    "maximum": np.float64,
+    "mean": np.float64,
+    "counts": np.int64,
+    "nonfinite": np.int64,
+}
+
+# Sums are scaled, since PostgreSQL refuses a sum that overflows. A power of two is exact.
+_SCALE = 2.0**-64
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Up to which point a series was read.
+
+    Attributes:
+        attempt: The run's attempt at that time.
+        seq: The last point of that attempt; -1 for none.
+        count: How many points there were, over all attempts.
+    """
+
+    attempt: int
+    seq: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read what `str` made.
+
+        Raises:
+            StoreError: If it is something else.
+        """
+        if not re.fullmatch(r"[0-9]{1,18}\.(-1|[0-9]{1,18})\.[0-9]{1,18}", text):
+            raise StoreError(f"'{text}' is no cursor; give what an earlier series returned")
+        return cls(*map(int, text.split(".")))
+
+    def __str__(self) -> str:
+        return f"{self.attempt}.{self.seq}.{self.count}"
+
+
+def read_history(connection: Connection, run_id: int, metric: str) -> MetricHistory:
+    """Return the points of a metric that no later attempt superseded; none give empty arrays."""
+    query = select(_POINT.step, _POINT.value, _POINT.time).where(
+        *_current_points(connection, run_id, metric)
+    )
+    result = connection.execute(query.order_by(*_IN_ORDER))
+    rows = np.fromiter(raw_rows(result), _ROW)  # NULL, that is None, becomes NaN
+    return MetricHistory(*(np.ascontiguousarray(rows[name]) for name in ("step", "value", "time")))
+
+
+def _current_points(connection: Connection, run_id: int, metric: str) -> list[ColumnElement[bool]]:
+    """Return conditions for the points of a metric that no later attempt superseded.
+
+    What is superseded is looked up first: a join for every point takes four times as long.
+    """
+    cut = select(attempts.c.attempt, attempts.c.valid_to_step).where(
+        attempts.c.run_id == run_id, attempts.c.valid_to_step.is_not(None)
+    )
+    name_id = select(names.c.id).where(names.c.name == metric).scalar_subquery()
+    return [
+        _POINT.run_id == run_id,
+        _POINT.name_id == name_id,
+        *(
+            or_(_POINT.attempt != attempt, _POINT.step <= last)
+            for attempt, last in connection.execute(cut)
+        ),
+    ]
+
+
+def read_series(
+    connection: Connection, run_id: int, metric: str, max_points: int, since: Cursor | None
+) -> MetricSeries | None:
+    """Return a metric in at most `max_points` buckets; None if the run has no such metric.
+
+    Args:
+        connection: In a transaction that sees one state.
+        run_id: Key of the run.
+        metric: Name of the metric.
+        max_points: At least `MIN_BUCKETS`.
+        since: Leave out what came up to here.
+    """
+    found = connection.execute(
+        select(experiments.c.attempt, metrics.c.num_points)
+        .join(metrics, metrics.c.experiment_id == experiments.c.experiment_id)
+        .where(experiments.c.id == run_id, metrics.c.metric_name == metric)
+    ).one_or_none()
+    if found is None:
+        return None
+    attempt, count = found
+    is_delta = since is not None and since.attempt == attempt and since.count <= count
+    before = since if since is not None and is_delta else Cursor(attempt, -1, 0)
+    points = _current_points(connection, run_id, metric)
+    num_new = count - before.count
+    if num_new > max_points:
+        buckets, seq = _buckets(connection, [*points, *_after(before)], max_points, attempt)
+    elif num_new:
+        buckets, seq = _single_points(connection, points, before, num_new)
+    else:
+        buckets, seq = _columns([]), before.seq
+    cursor = str(Cursor(attempt, max(seq, before.seq), count))
+    return MetricSeries(**buckets, cursor=cursor, is_delta=is_delta)
+
+
+def _after(cursor: Cursor) -> list[ColumnElement[bool]]:
+    if not cursor.count:
+        return []
+    return [_POINT.attempt == cursor.attempt, _POINT.seq > cursor.seq]
+
+
+def _single_points(
+    connection: Connection, points: Sequence[ColumnElement[bool]], before: Cursor, num_new: int
+) -> tuple[dict[str, npt.NDArray[Any]], int]:
+    """Return the points that came after a cursor as buckets of one, and the last one's `seq`.
+
+    Steps mostly grow, so the new points are mostly those of the greatest steps, which the primary
+    key finds without a look at the others.
+    """
+    query = select(_POINT.step, _POINT.value, _POINT.attempt, _POINT.seq).where(*points)
+    latest = query.order_by(*(column.desc() for column in _IN_ORDER)).limit(num_new)
+    rows = connection.execute(latest).all()[::-1]
+    if before.count and any((row.attempt, row.seq) <= (before.attempt, before.seq) for row in rows):
+        rows = connection.execute(query.where(*_after(before)).order_by(*_IN_ORDER)).all()
+    buckets = []
+    for row in rows:
+        finite = _finite_or_none(row.value)
+        buckets.append((row.step, row.step, finite, finite, finite, 1, int(finite is None)))
+    seq = max((row.seq for row in rows if row.attempt == before.attempt), default=-1)
+    return _columns(buckets), seq
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return None if value is None or abs(value) > sys.float_info.max else value
+
+
+def _buckets(
+    connection: Connection, points: Sequence[ColumnElement[bool]], max_points: int, attempt: int
+) -> tuple[dict[str, npt.NDArray[Any]], int]:
+    """Return points in buckets, and the greatest `seq` of an attempt."""
+    edge = select(_POINT.step).where(*points).limit(1)
+    first = connection.execute(edge.order_by(_POINT.step)).scalar_one()
+    last = connection.execute(edge.order_by(_POINT.step.desc())).scalar_one()
+    # The first and the last step take a bucket each, and equal parts of the steps the others.
+    # Buckets begin at multiples of their width, so that they stay the same while a run goes on.
+    width = max(1, -(-(last - first) // (max_points - 3)))
+    place = case((_POINT.step == first, 0), (_POINT.step == last, 2), else_=1)
+    limit = sys.float_info.max
+    finite = case((_POINT.value.between(-limit, limit), _POINT.value))
+    query = (
+        select(
+            func.min(_POINT.step).label("first_step"),
+            func.max(_POINT.step),
+            func.min(finite),
+            func.max(finite),
+            func.sum(finite * _SCALE),
+            func.count(),
+            func.count(finite),
+            func.max(case((_POINT.attempt == attempt, _POINT.seq))),
+        )
+        .where(*points)
+        .group_by(place, _POINT.step // width)
+        .order_by("first_step")
+    )
+    rows = connection.execute(query).all()
+    seq = max((row[7] for row in rows if row[7] is not None), default=-1)
+    return _columns([(*r[:4], r[4] and r[4] / r[6] / _SCALE, r[5], r[5] - r[6]) for r in rows]), seq
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> dict[str, npt.NDArray[Any]]:
+    columns = zip(*rows, strict=True) if rows else ((),) * len(_BUCKET)
+    return {
+        name: np.array(column, kind)
+        for (name, kind), column in zip(_BUCKET.items(), columns, strict=True)
+    }
