@@ -172,7 +172,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         known: What there is.
     """
     names = sorted(known)
-    by_lower = {each.lower(): each for each in names}
+    found = closest(name, names)
+    return f"{found}{' ' if found else ''}known: {', '.join(names) or 'none'}"
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return a question that names the most similar name, empty if none is similar."""
+    by_lower = {each.lower(): each for each in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    hint = f"did you mean '{by_lower[close[0]]}'? " if close else ""
-    return f"{hint}known: {', '.join(names) or 'none'}"
+    return f"did you mean '{by_lower[close[0]]}'?" if close else ""
