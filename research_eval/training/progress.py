@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,10 +50,19 @@ class Nobody:
 
 @dataclass(slots=True)
 class StopSignal:
-    """Set by a signal handler; training looks at it after every step.
+    """Who may ask a training to stop; it looks after every step.
 
     Attributes:
-        number: The signal, None while nobody asked.
+        number: The signal that came, None for none.
+        is_requested: Says whether somebody asks who cannot send a signal, for example from
+            another machine.
     """
 
     number: int | None = None
+    is_requested: Callable[[], bool] = lambda: False
+
+    def asked(self) -> int | None:
+        """Return the signal to act on; a request counts as SIGTERM."""
+        if self.number is None and self.is_requested():
+            self.number = signal.SIGTERM
+        return self.number

@@ -178,9 +178,10 @@ class Trainer:
             self._show()
             if self.settings.stop_on_collapse and self.experts.flags:
                 raise CollapsedError(self.counters.step, self.experts.flags)
-            if self.stop.number is not None and not is_last:
+            signal_number = self.stop.asked()
+            if signal_number is not None and not is_last:
                 self.save_resume_point()
-                raise StoppedError(self.stop.number, self.counters.step)
+                raise StoppedError(signal_number, self.counters.step)
             if time.monotonic() - self._saved_at > RESUME_INTERVAL_S:
                 self.save_resume_point()
         if self._window:
