@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -12,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from research_eval.errors import StoreError
 from research_eval.records import NewRun
-from research_eval.store.batch import RunKey
+from research_eval.store import editing
 from research_eval.store.creation import ensure_current
 from research_eval.store.engine import (
     Address,
@@ -21,12 +23,19 @@ from research_eval.store.engine import (
     store_errors,
     use_write_ahead_log,
 )
+from research_eval.store.ingest import Ingester
+from research_eval.store.naming import run_key
+from research_eval.store.process import owner_here
 from research_eval.store.reading import Reader
+from research_eval.store.recovery import TakenIn, beside, state_folder, take_in, waiting
+from research_eval.store.segments import Owner
+from research_eval.store.spool import Spool
 from research_eval.store.starting import continue_run, insert_run
-from research_eval.store.summary import RunningSummary
 from research_eval.store.writer import RunWriter
 
 BUSY_TIMEOUT_S = 30.0
+
+_log = logging.getLogger(__name__)
 
 
 class Store(Reader):
@@ -84,7 +93,10 @@ class Store(Reader):
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine, address, is_writable=mode == "rw")
+        store = cls(engine, address, is_writable=mode == "rw")
+        if mode == "rw":
+            store._take_in_what_died()
+        return store
 
     def close(self) -> None:
         """Write what unfinished runs still hold and end their threads.
@@ -130,10 +142,11 @@ class Store(Reader):
         Raises:
             StoreError: If its id is taken, or the store cannot be written.
         """
+        owner = owner_here(new.experiment_id, host=new.host)
         with self._writing() as connection:
-            key = insert_run(connection, new)
-            self._make_folder(key)
-        return self._writer(key, {})
+            insert_run(connection, new, owner)
+            spool = self._spool(owner)
+        return self._writer(spool)
 
     def resume(self, experiment_id: str, *, step: int) -> RunWriter:
         """Continue an INTERRUPTED or LOST run as a new attempt.
@@ -149,20 +162,125 @@ class Store(Reader):
             StoreError: If there is no such run, it has another status, or the store cannot be
                 written.
         """
+        self.take_in(self.spool_root, living=True, run=experiment_id)
         with self._writing() as connection:
-            key, summaries = continue_run(connection, experiment_id, step)
-            self._make_folder(key)
-        return self._writer(key, summaries)
+            owner = continue_run(connection, experiment_id, step)
+            spool = self._spool(owner)
+        return self._writer(spool)
 
-    def _make_folder(self, key: RunKey) -> None:
-        folder = self.artifact_dir / key.experiment_id
+    def _spool(self, owner: Owner) -> Spool:
+        """Make the folders of a run; when that fails, the caller's transaction is undone."""
+        folder = self.artifact_dir / owner.experiment_id
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot make the folder {folder}: {error.strerror}") from error
+        return Spool(self.spool_root, owner)
 
-    def _writer(self, key: RunKey, summaries: dict[str, RunningSummary]) -> RunWriter:
-        with store_errors(self._address):
-            writer = RunWriter(self._engine, self._address, key, self.artifact_dir, summaries)
+    def _writer(self, spool: Spool) -> RunWriter:
+        writer = RunWriter(spool, self.artifact_dir, self.ingester)
         self._writers = [*(w for w in self._writers if w.is_open), writer]
         return writer
+
+    def ingester(self) -> Ingester:
+        """Return what writes records of spools into this database; the caller closes it."""
+        return Ingester(self._engine, self._address)
+
+    def take_in(self, root: Path, *, living: bool = False, run: str | None = None) -> TakenIn:
+        """Take spools into the database that their writers could not, or had none to write to.
+
+        Args:
+            root: Folder of spools: `spool_root`, or that of nodes which only spool.
+            living: Whether to take in also what processes that still live have written so far.
+            run: Only this run's.
+
+        Raises:
+            StoreError: If the database cannot be written; the rest stays in the folder.
+        """
+        if not self._is_writable:
+            raise StoreError(f"{self._address} was opened read-only")
+        with closing(self.ingester()) as ingester:
+            return take_in(ingester, root, living=living, run=run)
+
+    def _take_in_what_died(self) -> None:
+        """Take in what killed processes left; if that fails now, a later opening does it."""
+        try:
+            self.take_in(self.spool_root)
+        except StoreError as error:
+            _log.warning("%s; records of dead processes wait in %s", error, self.spool_root)
+
+    @cached_property
+    def spool_root(self) -> Path:
+        """Folder of the spools: beside a SQLite file, else in the user's state folder."""
+        if self.path is not None:
+            return beside(self.path)
+        with self._reading() as connection:
+            return state_folder(connection)
+
+    def waiting(self) -> dict[str, int]:
+        """Return by run how many points and other records wait in spools; nothing is changed."""
+        with self._reading() as connection:
+            return waiting(connection, self.spool_root)
+
+    # -------------------------------------------------------------------------------- editing
+
+    def tag(
+        self, experiment_id: str, tags: Iterable[str] = (), *, remove: Collection[str] = ()
+    ) -> None:
+        """Add tags to a run and remove others; a tag that is there, or is not, stays so.
+
+        Raises:
+            StoreError: If there is no such run, a tag is empty, or the store cannot be written.
+        """
+        with self._writing() as connection:
+            run_key(connection, self._address, experiment_id)
+            editing.change_tags(connection, experiment_id, tags, remove)
+
+    def note(self, experiment_id: str, text: str) -> None:
+        """Write a remark beside a run.
+
+        Raises:
+            StoreError: If there is no such run, the text is empty, or the store cannot be written.
+        """
+        with self._writing() as connection:
+            run_key(connection, self._address, experiment_id)
+            editing.add_note(connection, experiment_id, text)
+
+    def rename(self, experiment_id: str, name: str) -> None:
+        """Give a run another name; its id stays.
+
+        Raises:
+            StoreError: If there is no such run, the name is empty, or the store cannot be written.
+        """
+        with self._writing() as connection:
+            run_key(connection, self._address, experiment_id)
+            editing.rename(connection, experiment_id, name)
+
+    def delete(self, experiment_ids: Collection[str]) -> None:
+        """Put runs into the trash, all of them or none; readers do not see them there.
+
+        Raises:
+            StoreError: If there is no such run, one is RUNNING, or the store cannot be written.
+        """
+        with self._writing() as connection:
+            editing.move_to_trash(connection, self._address, experiment_ids)
+
+    def restore(self, experiment_ids: Collection[str]) -> None:
+        """Take runs out of the trash.
+
+        Raises:
+            StoreError: If there is no such run, or the store cannot be written.
+        """
+        with self._writing() as connection:
+            editing.take_from_trash(connection, self._address, experiment_ids)
+
+    def ask_to_stop(self, experiment_id: str) -> None:
+        """Ask a running run to stop; its process does so after its step, with a resume point.
+
+        The process sees the request within about 10 s, mostly within one.
+
+        Raises:
+            StoreError: If there is no such run, it does not run, or the store cannot be written.
+        """
+        with self._writing() as connection:
+            editing.ask_to_stop(connection, self._address, experiment_id)

@@ -6,8 +6,11 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
+
+from research_eval.store.segments import Owner
 
 
 def process_key(pid: int) -> str:
@@ -17,6 +20,20 @@ def process_key(pid: int) -> str:
     a container may carry its host's name but not its process numbers.
     """
     return f"{_machine()} {_start(pid) or ''}"
+
+
+def owner_here(experiment_id: str, attempt: int = 1, host: str | None = None) -> Owner:
+    """Return this process as the owner of a run's records, from now on.
+
+    Args:
+        experiment_id: The run.
+        attempt: Of the run.
+        host: Name of this machine; None asks the system.
+    """
+    pid = os.getpid()
+    return Owner(
+        experiment_id, attempt, host or platform.node(), pid, process_key(pid), time.time()
+    )
 
 
 def is_gone(pid: int, key: str) -> bool:

@@ -35,6 +35,7 @@ NUMBER = struct.Struct("<I")
 POINTS_HEAD = struct.Struct("<IQqd")
 SUFFIX = ".segment"
 OWNER_NAME = "owner"
+REFUSED = ".refused"
 _PREFIX = CHECKSUM.size + FRAME.size
 
 
@@ -83,6 +84,11 @@ class Entry(NamedTuple):
 Record = Points | Array | Entry
 
 
+def count(record: Record) -> int:
+    """Return how many a record counts for: a call of `log` is as many points as it has names."""
+    return len(record.values) if isinstance(record, Points) else 1
+
+
 def as_json(value: object) -> bytes:
     """Return JSON as it stands in a record: lone surrogates and NUL survive as escapes."""
     return json.dumps(value, separators=(",", ":")).encode()
@@ -114,6 +120,7 @@ class Segment:
         path: Of the file.
         key: Name of the segment in the table `spools`, unique everywhere.
         owner: From its header; None if its writer died before it was whole.
+        start: Offset of the end of the header.
 
     Raises:
         OSError: If the file cannot be read.
@@ -126,6 +133,7 @@ class Segment:
         self._layouts: dict[int, tuple[tuple[str, ...], struct.Struct]] = {}
         self._known_until = len(MAGIC)
         self.owner: Owner | None = None
+        self.start = len(MAGIC)
         self._scan(0)
 
     def close(self) -> None:
@@ -145,7 +153,10 @@ class Segment:
             if kind == POINTS:
                 number, seq, step, time = POINTS_HEAD.unpack_from(body)
                 names, values = self._layouts[number]
-                yield Points(names, seq, step, time, values.unpack_from(body, 24)), end
+                yield (
+                    Points(names, seq, step, time, values.unpack_from(body, POINTS_HEAD.size)),
+                    end,
+                )
             elif kind == ENTRY:
                 payload = json.loads(bytes(body))
                 yield Entry(payload.pop("kind"), payload), end
@@ -182,6 +193,7 @@ class Segment:
     def _learn(self, kind: int, body: memoryview) -> None:
         if kind == HEADER:
             self.owner = Owner(**json.loads(bytes(body)))
+            self.start += _PREFIX + len(body)
         elif kind == LAYOUT:
             names = tuple(json.loads(bytes(body[NUMBER.size :])))
             (number,) = NUMBER.unpack_from(body)
@@ -206,8 +218,9 @@ def segment_paths(folder: Path) -> list[Path]:
 
 
 def spool_folders(root: Path) -> list[Path]:
-    """Return the spools in a folder, those of living processes included."""
-    return sorted(lock.parent for lock in root.glob(f"*/{OWNER_NAME}"))
+    """Return the spools in a folder, those of living processes included, refused ones not."""
+    found = (lock.parent for lock in root.glob(f"*/{OWNER_NAME}"))
+    return sorted(folder for folder in found if folder.suffix != REFUSED)
 
 
 def try_lock(path: Path, flags: int = 0) -> int | None:

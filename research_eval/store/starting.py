@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 import re
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -16,18 +13,20 @@ from sqlalchemy import Connection, func, insert, select, update
 from research_eval.errors import StoreError
 from research_eval.records import NewRun, RunStatus
 from research_eval.store.batch import RunKey, write_summaries
-from research_eval.store.process import process_key
+from research_eval.store.checks import storable
+from research_eval.store.params import write_params
+from research_eval.store.process import owner_here
 from research_eval.store.queries import recorded_points, status_columns, status_now
 from research_eval.store.schema import (
     attempts,
     experiments,
     metrics,
-    params,
     schemas,
     tags,
     utc_now,
 )
-from research_eval.store.statements import storable, transition, write_rows
+from research_eval.store.segments import Owner
+from research_eval.store.statements import transition, write_rows
 from research_eval.store.summary import RunningSummary
 
 RESERVED_NAMES = ("last", "best")
@@ -35,26 +34,35 @@ _ID = re.compile(r"\w[\w.-]{0,199}")
 _COLUMNS = [f.name for f in fields(NewRun) if f.name in experiments.c]
 
 
-def insert_run(connection: Connection, new: NewRun) -> RunKey:
-    """Write the rows of a run that starts now in this process.
+def insert_run(
+    connection: Connection, new: NewRun, owner: Owner, started: str | None = None
+) -> RunKey:
+    """Write the rows of a run.
+
+    Args:
+        connection: In a transaction that writes.
+        new: The run.
+        owner: The process that records it.
+        started: When, for a run that did not start now.
 
     Raises:
         StoreError: If its id is taken or cannot be one, or its parent is not in the store.
     """
     _check_id(connection, new)
     described = {name: _storable(getattr(new, name)) for name in _COLUMNS}
+    moment = utc_now() if started is None else started
     run_id = connection.execute(
         insert(experiments)
         .values(
             **described
-            | _this_process(new.host)
+            | _process(owner)
             | {
                 "group_name": new.group,
                 "schema_hash": _insert_schema(connection, new.config_schema_json),
-                "timestamp": utc_now(),
+                "timestamp": moment,
                 "status": RunStatus.RUNNING,
                 "attempt": 1,
-                "heartbeat": utc_now(),
+                "heartbeat": moment,
                 "contended": False,
             }
         )
@@ -62,24 +70,14 @@ def insert_run(connection: Connection, new: NewRun) -> RunKey:
     ).scalar_one()
     key = RunKey(run_id, new.experiment_id, 1)
     _insert_attempt(connection, key, None)
-    write_rows(
-        connection,
-        params,
-        ("experiment_id", "param_name", "param_value", "param_number"),
-        [
-            (new.experiment_id, name, storable(text), number)
-            for name, text, number in flattened(json.loads(new.full_config_json))
-        ],
-    )
+    write_params(connection, new.experiment_id, json.loads(new.full_config_json))
     labels = [(new.experiment_id, storable(tag)) for tag in new.tags]
     write_rows(connection, tags, ("experiment_id", "tag"), labels, existing="keep")
     return key
 
 
-def continue_run(
-    connection: Connection, experiment_id: str, step: int
-) -> tuple[RunKey, dict[str, RunningSummary]]:
-    """Write the rows of a new attempt; return the summaries of the points that stay valid.
+def continue_run(connection: Connection, experiment_id: str, step: int) -> Owner:
+    """Write the rows of a new attempt in this process; it begins with what stays valid.
 
     Args:
         connection: In a transaction that writes.
@@ -106,18 +104,21 @@ def continue_run(
         )
     _close_attempts(connection, found.id, status, step)
     key = RunKey(found.id, experiment_id, found.attempt + 1)
+    owner = owner_here(experiment_id, key.attempt)
     transition(
         connection,
         found.id,
         RunStatus.RUNNING,
-        **_this_process(None),
+        **_process(owner),
         attempt=key.attempt,
         heartbeat=utc_now(),
         ended=None,
+        stop_requested=None,
         error=None,
     )
     _insert_attempt(connection, key, step)
-    return key, _summarize_again(connection, key)
+    _summarize_again(connection, key)
+    return owner
 
 
 def _check_id(connection: Connection, new: NewRun) -> None:
@@ -141,9 +142,8 @@ def _storable(value: Any) -> Any:
     return storable(value) if isinstance(value, str) else value
 
 
-def _this_process(host: str | None) -> dict[str, Any]:
-    pid = os.getpid()
-    return {"host": host or platform.node(), "pid": pid, "process": process_key(pid)}
+def _process(owner: Owner) -> dict[str, Any]:
+    return {"host": owner.host, "pid": owner.pid, "process": owner.process}
 
 
 def _insert_schema(connection: Connection, schema_json: str | None) -> str | None:
@@ -179,24 +179,9 @@ def _close_attempts(connection: Connection, run_id: int, status: RunStatus, step
     connection.execute(of_run.where(attempts.c.status == RunStatus.RUNNING).values(status=status))
 
 
-def _summarize_again(connection: Connection, key: RunKey) -> dict[str, RunningSummary]:
+def _summarize_again(connection: Connection, key: RunKey) -> None:
     summaries: dict[str, RunningSummary] = {}
     for name, step, value in recorded_points(connection, key.run_id):
         summaries.setdefault(name, RunningSummary()).add(step, value)
     connection.execute(metrics.delete().where(metrics.c.experiment_id == key.experiment_id))
     write_summaries(connection, key.experiment_id, summaries)
-    return summaries
-
-
-def flattened(value: Any, path: str = "") -> Iterator[tuple[str, str, float | None]]:
-    """Yield (dotted name, text, number) of every leaf of a configuration; a list is one leaf.
-
-    The text of a string is the string, that of anything else its JSON. The number is None unless
-    the leaf is a number or a Boolean.
-    """
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from flattened(inner, f"{path}.{name}" if path else name)
-        return
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    yield path, text, float(value) if isinstance(value, int | float) else None

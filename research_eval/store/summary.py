@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -30,6 +31,20 @@ class RunningSummary:
             self.minimum, self.minimum_step = value, step
         if self.maximum is None or value > self.maximum:
             self.maximum, self.maximum_step = value, step
+
+    def extend(self, steps: Sequence[int], values: Sequence[float]) -> None:
+        """Take in points in order, at least one, as `add` would take each."""
+        if not math.isfinite(sum(values)):  # or their sum overflowed
+            for step, value in zip(steps, values, strict=True):
+                self.add(step, value)
+            return
+        self.value, self.step = values[-1], steps[-1]
+        self.count += len(values)
+        lowest, highest = min(values), max(values)
+        if self.minimum is None or lowest < self.minimum:
+            self.minimum, self.minimum_step = lowest, steps[values.index(lowest)]
+        if self.maximum is None or highest > self.maximum:
+            self.maximum, self.maximum_step = highest, steps[values.index(highest)]
 
 
 def nan_as_null(value: float) -> float | None:
