@@ -19,7 +19,6 @@ travel between processes: `args` holds what made them, and the message is built 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -178,6 +177,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def closest(name: str, known: Iterable[str]) -> str:
     """Return a question that names the most similar name, empty if none is similar."""
+    import difflib  # noqa: PLC0415 - a script that is tracked need not wait for it
+
     by_lower = {each.lower(): each for each in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f"did you mean '{by_lower[close[0]]}'?" if close else ""

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +18,8 @@ from research_eval import machine, provenance, verdicts
 from research_eval.allocator import tune_allocator
 from research_eval.config import Experiment, json_schema, load_text
 from research_eval.diagnostics.collapse import EARLY_SHARE, premature_saturation
-from research_eval.errors import (
-    CollapsedError,
-    ConfigError,
-    DivergedError,
-    RunError,
-    StoppedError,
-    StoreError,
-)
+from research_eval.ending import ending
+from research_eval.errors import ConfigError, RunError, StoreError
 from research_eval.handover import hand_over
 from research_eval.interrupt import stop_on_signals
 from research_eval.network import Network
@@ -39,7 +32,7 @@ from research_eval.store.csv_log import DEFAULT_NAME as RESULTS_NAME
 from research_eval.store.csv_log import append_result
 from research_eval.training.checkpoint import resume_step
 from research_eval.training.progress import StopSignal, Watcher
-from research_eval.training.train import Files, Trainer
+from research_eval.training.train import Files, Trainer, steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +135,7 @@ def _carry_out(
             _ended_truthfully(writer, meter),
             stop_on_signals() as stop,
         ):
+            stop.is_requested = lambda: writer.stop_requested
             files = Files(writer.folder)
             with LoggedWatcher(watcher, writer.folder / "run.log") as logged:
                 trainer = _train(prepared, network, writer, files, logged, stop)
@@ -197,6 +191,7 @@ def _new_run(prepared: Prepared, source: str, allocator: str) -> NewRun:
         "config_source": source,
         "data_source": dataset.source,
         "data_counts": dict(dataset.counts),
+        "total_steps": steps_of(config, len(dataset.train))[1],
     }
     return NewRun(
         experiment_id=secrets.token_hex(6),
@@ -273,28 +268,17 @@ def _listed(store: Store, run_id: str, watcher: Watcher) -> Iterator[None]:
 @contextmanager
 def _ended_truthfully(writer: RunWriter, meter: machine.ContentionMeter) -> Iterator[None]:
     """Give the run the status of what happens inside, whatever it is."""
-
-    def finish(status: RunStatus, error: str | None = None) -> None:
-        writer.finish(status, error=error, contended=meter.contended())
-
     try:
         yield
-    except DivergedError as error:
-        finish(RunStatus.DIVERGED, str(error))
-        raise
-    except CollapsedError as error:
-        finish(RunStatus.COLLAPSED, str(error))
-        raise
-    except (StoppedError, KeyboardInterrupt) as error:
-        finish(RunStatus.INTERRUPTED, str(error) or "interrupted")
-        raise
     except BaseException as error:
-        finish(RunStatus.FAILED, "".join(traceback.format_exception(error)))
-        if isinstance(error, RunError) or not isinstance(error, Exception):
+        status, text = ending(error)
+        writer.finish(status, error=text, contended=meter.contended())
+        is_ours = isinstance(error, RunError) or not isinstance(error, Exception)
+        if is_ours or status is not RunStatus.FAILED:
             raise
         raise RunError(
             f"run {writer.experiment_id} failed: {type(error).__name__}: {error}; "
             f"research-eval runs show {writer.experiment_id} has the traceback"
         ) from error
     else:
-        finish(RunStatus.COMPLETED)
+        writer.finish(RunStatus.COMPLETED, contended=meter.contended())

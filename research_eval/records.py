@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 RunType = Literal["json", "optuna_trial", "track", "import"]
 Phase = Literal["search", "confirm"]
-ArtifactKind = Literal["checkpoint", "resume", "plugin", "log", "report", "predictions", "sample"]
+ArtifactKind = Literal[
+    "checkpoint", "resume", "plugin", "log", "report", "predictions", "sample", "file"
+]
 
 
 class RunStatus(StrEnum):

@@ -1,0 +1,42 @@
+"""What an exception that leaves a run says about how the run ended."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+
+from research_eval.errors import CollapsedError, DivergedError, StoppedError
+from research_eval.records import RunStatus
+
+
+class SignalExit(SystemExit):
+    """The end of a process that a signal asked for; its exit code is 128 + the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return signal.Signals(self.number).name
+
+
+def ending(error: BaseException) -> tuple[RunStatus, str]:
+    """Return the status of a run that an exception left, and the message or traceback to keep."""
+    match error:
+        case DivergedError():
+            return RunStatus.DIVERGED, str(error)
+        case CollapsedError():
+            return RunStatus.COLLAPSED, str(error)
+        case StoppedError() | KeyboardInterrupt() | SignalExit():
+            return RunStatus.INTERRUPTED, str(error) or "interrupted"
+        case SystemExit(code=None | 0):
+            return RunStatus.INTERRUPTED, "the program exited before the run was finished"
+    if _is_pruned(error):
+        return RunStatus.PRUNED, str(error)
+    return RunStatus.FAILED, "".join(traceback.format_exception(error))
+
+
+def _is_pruned(error: BaseException) -> bool:
+    optuna = sys.modules.get("optuna")  # whoever raised its exception has loaded it
+    return optuna is not None and isinstance(error, optuna.TrialPruned)
