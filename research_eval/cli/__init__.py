@@ -15,9 +15,9 @@ from typing import Annotated, cast
 import typer
 from typer.exceptions import TyperException
 
-from research_eval.cli import catalog, check, datasets, db, new, run, runs
+from research_eval.cli import catalog, check, datasets, db, editing, new, run, runs, watching
 from research_eval.cli._render import note, printable
-from research_eval.errors import ConfigError, ResearchEvalError
+from research_eval.errors import ConfigError, FilterError, ResearchEvalError
 
 INTERRUPTED = 130
 
@@ -29,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+editing.add_to(runs.app)
+watching.add_to(runs.app)
 app.add_typer(runs.app, name="runs")
 app.add_typer(datasets.app, name="datasets")
 catalog.add_to(app)
@@ -106,6 +108,10 @@ def _tell(error: ResearchEvalError) -> None:
             note(f"  {printable(issue)}")
     else:
         note(f"error: {printable(error)}")
+    if isinstance(error, FilterError):
+        shown, place = error.excerpt()
+        note(f"  {printable(shown)}")
+        note(f"  {' ' * len(printable(shown[:place]))}^")
 
 
 def _usage(error: TyperException) -> str:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from research_eval.cli._render import Column, age, amount, number, printable
+from research_eval.filters import Column as FieldOfRun
+from research_eval.filters import Field, Metric, columns, value_of
 from research_eval.runlog import duration
 
 if TYPE_CHECKING:
@@ -76,6 +78,52 @@ def row(record: RunRecord, *, now: datetime | None = None) -> dict[str, Any]:
         "flags": dict(record.flags),
         "contended": record.contended,
     }
+
+
+def listed(
+    records: Sequence[RunRecord], fields: Sequence[Field], *, only: bool
+) -> tuple[list[dict[str, Any]], list[Column]]:
+    """Return runs as rows, and the columns of their table.
+
+    Args:
+        records: The runs.
+        fields: What to show of each besides its id.
+        only: Whether nothing else is shown.
+    """
+    usual = list_columns(records)
+    asked = [
+        Column(str(field), str(field), field_text, is_number=_is_number(field)) for field in fields
+    ]
+    rows = [
+        (_only_id(record) if only else row(record))
+        | {str(field): value_of(record, field) for field in fields}
+        for record in records
+    ]
+    if only:
+        return rows, [*usual[:1], *(c for c in asked if c.key != ID.key)]
+    known = {column.key for column in usual}
+    return rows, [*usual[:-1], *(c for c in asked if c.key not in known), usual[-1]]
+
+
+def _only_id(record: RunRecord) -> dict[str, Any]:
+    return {"experiment_id": record.experiment_id}
+
+
+def _is_number(field: Field) -> bool:
+    if isinstance(field, FieldOfRun):
+        return columns()[field.name] == "number"
+    return isinstance(field, Metric)
+
+
+def field_text(value: object) -> str:
+    """Return the value of a field as a cell of a table."""
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+    if isinstance(value, tuple):
+        return printable(", ".join(value)) or "-"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value) if isinstance(value, int) else number(value)
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def list_columns(records: Sequence[RunRecord]) -> list[Column]:

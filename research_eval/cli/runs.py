@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from research_eval.cli import _experts, _records
-from research_eval.cli._options import DbOption, FormatOption
+from research_eval.cli._comparison import print_comparison
+from research_eval.cli._options import DbOption, FormatOption, split_commas
 from research_eval.cli._render import (
     Format,
     note,
@@ -21,6 +22,7 @@ from research_eval.cli._render import (
     printable,
     size,
 )
+from research_eval.filters import Metric, parse_fields, parse_sort
 from research_eval.records import RunStatus
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ ELSEWHERE = frozenset(
         "full_config_json",
         "git_diff",
         "metrics",
+        "notes",
     }
 )
 """Fields of a record that `runs show` does not list among its facts."""
@@ -54,9 +57,40 @@ def reading(database: str | None) -> Iterator[Store]:
         yield store
 
 
+FilterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        metavar="CONDITION",
+        help="Only runs that meet it, for example 'model_params.top_k >= 2 and "
+        'metrics.final_val_f1 > 0.9 and tag == "paper"\'.',
+    ),
+]
+
+
+RunArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="An id, its beginning, a unique name, last, or best.")
+]
+
+
 @app.command("list")
 def list_runs(
+    condition: FilterOption = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELDS", help="Sort by these, -FIELD for descending; else newest first."
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELDS",
+            help="Show these, for example 'seed, model_params.top_k, metrics.val_f1.max'.",
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Those in the trash.")] = False,
     project: Annotated[str | None, typer.Option(help="Only of this project.")] = None,
     model_type: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
     dataset_name: Annotated[str | None, typer.Option(help="Only on this data set.")] = None,
@@ -66,25 +100,37 @@ def list_runs(
     database: DbOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List runs, newest first."""
+    """List runs, newest first.
+
+    Conditions and fields name columns (seed), parameters (model_params.top_k), metrics
+    (metrics.NAME, or .min, .max, .count, .nonfinite), tag, note and flag.
+    """
+    asked = parse_fields(columns) if columns is not None else ()
+    shown = asked or [key.field for key in parse_sort(sort or "id") if sort]
+    names = [field.name for field in shown if isinstance(field, Metric)]
     with reading(database) as store:
         records = store.runs(
+            filter=condition,
+            sort=sort,
             project=project,
             model_type=model_type,
             dataset_name=dataset_name,
             status=status,
             limit=limit,
-            metrics=_records.LIST_METRICS,
+            metrics=[*_records.LIST_METRICS, *names],
+            deleted=deleted,
         )
-    print_rows([_records.row(r) for r in records], _records.list_columns(records), form)
+        for sentence in store.unknown_names(condition, sort, columns):
+            note(printable(sentence))
+    rows, shown_columns = _records.listed(records, shown, only=columns is not None)
+    print_rows(rows, shown_columns, form)
+    if len(records) == limit:
+        note(f"these are {limit}; --limit shows more, --filter others")
 
 
 @app.command()
 def show(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="ID", help="An id, its beginning, a unique name, last, or best."),
-    ],
+    run: RunArgument,
     by: Annotated[
         str | None,
         typer.Option(metavar="METRIC:MAX|MIN", help="For best: best by what?"),
@@ -111,6 +157,7 @@ def show(
         "error": {} if record.error is None else {"": record.error},
         "uncommitted": {} if record.git_diff is None else {"": record.git_diff},
         "flags": dict(record.flags),
+        "notes": {each.timestamp.isoformat(timespec="seconds"): each.text for each in record.notes},
         "metrics": {name: summary._asdict() for name, summary in sorted(record.metrics.items())},
         "config": json.loads(record.full_config_json),
         "environment": json.loads(record.env_details_json),
@@ -122,6 +169,25 @@ def show(
         "uncommitted": _diff,
     }
     print_sections(sections, form, texts=texts)
+
+
+@app.command()
+def diff(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="ID ID...", help="Two runs or more, as for show.")
+    ],
+    metrics: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Only these metrics.")
+    ] = None,
+    database: DbOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show where configurations differ, and the metrics of the runs side by side."""
+    if len(runs) < 2:
+        raise typer.BadParameter("name two runs or more", param_hint="ID ID...")
+    with reading(database) as store:
+        found = store.diff(*runs, metrics=split_commas(metrics) or None)
+    print_comparison(found, form)
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:
