@@ -27,7 +27,7 @@ from research_eval.prepare import Prepared, build_network, components, prepare
 from research_eval.records import NewRun, RunRecord, RunStatus
 from research_eval.registry import plugin_reference
 from research_eval.runlog import LoggedWatcher
-from research_eval.store import RunWriter, Store
+from research_eval.store import PendingError, RunWriter, Store
 from research_eval.store.csv_log import DEFAULT_NAME as RESULTS_NAME
 from research_eval.store.csv_log import append_result
 from research_eval.training.checkpoint import resume_step
@@ -167,7 +167,11 @@ def _train(
 
 def _judge_early_choices(trainer: Trainer, store: Store, writer: RunWriter) -> None:
     """Flag a router that was certain in the first 5 % of training and never changed again."""
-    writer.flush()
+    try:
+        writer.flush()
+    except PendingError as error:
+        writer.flag("early_choices_not_judged", str(error))
+        return
     run_id, early_until = writer.experiment_id, EARLY_SHARE * trainer.total_steps
     choices = store.expert_stats(run_id, "chosen")
     early = {stats.layer: stats for stats in choices if stats.step <= early_until}

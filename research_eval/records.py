@@ -47,7 +47,7 @@ TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
     RunStatus.INTERRUPTED: frozenset({RunStatus.RUNNING}),
     RunStatus.LOST: _ENDED - {RunStatus.LOST} | {RunStatus.RUNNING},
     RunStatus.COMPLETED: frozenset(),
-    RunStatus.FAILED: frozenset(),
+    RunStatus.FAILED: frozenset({RunStatus.RUNNING}),
     RunStatus.PRUNED: frozenset(),
     RunStatus.DIVERGED: frozenset(),
     RunStatus.COLLAPSED: frozenset(),
@@ -274,7 +274,11 @@ class StoreInfo:
 
 
 class Recorder(Protocol):
-    """Where a training loop reports to. The loop knows nothing else of a store."""
+    """Where a training loop reports to. The loop knows nothing else of a store.
+
+    When a method returns, what it was given is safe from the death of this process: what lies
+    before a resume point is never recorded again.
+    """
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Record metrics at an optimizer step; NaN and infinities are kept as they are."""
@@ -289,9 +293,6 @@ class Recorder(Protocol):
 
     def artifact(self, kind: ArtifactKind, path: Path) -> None:
         """Register a finished file inside the run's artifact folder."""
-
-    def flush(self) -> None:
-        """Return when all that was reported is safe from the death of this process."""
 
 
 @dataclass(slots=True)
@@ -320,9 +321,6 @@ class ListRecorder:
     def artifact(self, kind: ArtifactKind, path: Path) -> None:
         """Append (kind, path)."""
         self.artifacts.append((kind, path))
-
-    def flush(self) -> None:
-        """Do nothing: the lists live as long as whoever looks at them."""
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """Return (step, value) of one metric, in the order of recording."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from research_eval.store.database import Store
-    from research_eval.store.writer import RunWriter
+    from research_eval.store.writer import PendingError, RunWriter
 
-__all__ = ["RunWriter", "Store"]
+__all__ = ["PendingError", "RunWriter", "Store"]
 
-_HOMES = {"Store": "database", "RunWriter": "writer"}
+_HOMES = {"Store": "database", "RunWriter": "writer", "PendingError": "writer"}
 
 
 def __getattr__(name: str) -> object:

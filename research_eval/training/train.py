@@ -326,7 +326,6 @@ class Trainer:
 
     def save_resume_point(self) -> None:
         """Write the point from which this training would continue."""
-        self.recorder.flush()  # what lies before the point is never recorded again
         self.counters.window = {name: float(total) for name, total in self._window.items()}
         checkpoint.save_resume_point(
             self.files.resume, self.network, self.optimizer, self.scaler, self.counters
