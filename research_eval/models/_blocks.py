@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +17,20 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from research_eval.errors import ConfigError, Issue
+from research_eval.knobs import EXECUTION
 from research_eval.spec import INIT_STD, BodyInput, TransformerParams
 
 Result = TypeVar("Result")
 
 ROPE_BASE = 10_000.0
 """Longest wavelength of rotary positions over 2 pi (Su et al. 2021)."""
+
+
+class LayeredParams(TransformerParams):
+    """Parameters of the bodies that run layer after layer."""
+
+    checkpoint_activations: Annotated[bool, EXECUTION] = False
+    """Whether a layer's inner values are computed again in the backward pass instead of kept."""
 
 
 def output_std(num_layers: int) -> float:

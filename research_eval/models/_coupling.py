@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from research_eval.knobs import EXECUTION, Choice, Uniform
+from research_eval.knobs import Choice, Uniform
 from research_eval.models._blocks import (
     AttentionPattern,
     Block,
+    LayeredParams,
     attention_flops,
     attention_params,
     attention_pattern,
@@ -37,7 +38,6 @@ from research_eval.spec import (
     BodyInput,
     BodyOutput,
     CouplingRecord,
-    TransformerParams,
 )
 
 SIMILARITY_TOKENS = 256
@@ -47,7 +47,7 @@ MIN_DEGREE = 1e-6
 """Sum of weights below which an expert counts as connected with nobody."""
 
 
-class CoupledParams(TransformerParams):
+class CoupledParams(LayeredParams):
     """Parameters of the models whose experts are all active."""
 
     num_experts: Annotated[int, Field(ge=1), Choice(4, 8, 16)] = 4
@@ -58,9 +58,6 @@ class CoupledParams(TransformerParams):
 
     readout: Annotated[Literal["mean", "content"], Choice("mean", "content")] = "mean"
     """How the experts become one vector: their mean, or weighted by a learned score of each."""
-
-    checkpoint_activations: Annotated[bool, EXECUTION] = False
-    """Whether a layer's inner values are computed again in the backward pass instead of kept."""
 
     aliases: ClassVar[Mapping[str, str]] = {
         "dropout_rate": "dropout",

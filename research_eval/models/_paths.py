@@ -306,7 +306,7 @@ class Decision:
     probs_MA: Tensor
     relaxed_MA: Tensor
 
-    def gate_M(self) -> Tensor:  # noqa: N802  # named by its shape, as tensors are
+    def gate(self) -> Tensor:
         """Return 1 for each decision maker, with the gradient of the chosen probability."""
         return straight_through(self.relaxed_MA.gather(1, self.chosen_M[:, None]).squeeze(1))
 

@@ -6,10 +6,12 @@ from torch import Tensor, nn
 
 from research_eval.models._blocks import (
     Block,
+    LayeredParams,
     attention_flops,
     attention_params,
     attention_pattern,
     feed_forward_params,
+    run_layer,
 )
 from research_eval.spec import (
     BodyContext,
@@ -17,11 +19,10 @@ from research_eval.spec import (
     BodyInput,
     BodyOutput,
     ModelSpec,
-    TransformerParams,
 )
 
 
-class DenseParams(TransformerParams):
+class DenseParams(LayeredParams):
     """Every token passes through the same feed-forward."""
 
 
@@ -30,7 +31,7 @@ class Dense(nn.Module):
 
     def __init__(self, params: DenseParams, context: BodyContext) -> None:
         super().__init__()
-        self.causal = context.causal
+        self.causal, self.recompute = context.causal, params.checkpoint_activations
         self.blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
 
     def forward(self, batch: BodyInput) -> BodyOutput:
@@ -38,7 +39,7 @@ class Dense(nn.Module):
         pattern = attention_pattern(batch, causal=self.causal)
         hidden_BLD: Tensor = batch.hidden_BLD
         for block in self.blocks:
-            hidden_BLD = block(hidden_BLD, pattern)
+            hidden_BLD = run_layer(block, hidden_BLD, pattern, recompute=self.recompute)
         return BodyOutput(hidden_BLD)
 
 

@@ -28,10 +28,12 @@ from torch import Tensor, nn
 from research_eval.knobs import Choice, LogUniform, Uniform
 from research_eval.models._blocks import (
     AttentionPattern,
+    LayeredParams,
     attention_params,
     attention_pattern,
     feed_forward_params,
     projection,
+    run_layer,
 )
 from research_eval.models._controller import Controller, RewardScale
 from research_eval.models._gated_experts import GatedExperts
@@ -51,14 +53,13 @@ from research_eval.spec import (
     BodyOutput,
     ModelSpec,
     PathRecord,
-    TransformerParams,
 )
 
 FIRST_DISCOUNT, LAST_DISCOUNT = 0.9, 0.99
 """Discount of the next decision's value, at the beginning and at the end of training."""
 
 
-class GoEOriginalParams(TransformerParams):
+class GoEOriginalParams(LayeredParams):
     """Let a controller lead each sample, or token, through experts until it ends the path."""
 
     num_layers: Annotated[int, Field(ge=1), Uniform(1, 4)] = 3
@@ -128,8 +129,8 @@ class Step:
     expert_V: Tensor
 
     @property
-    def goes_on_M(self) -> Tensor:  # noqa: N802  # named by its shape, as tensors are
-        """Return whose path goes on."""
+    def goes_on(self) -> Tensor:
+        """Whose path goes on, [M]."""
         return self.decision.chosen_M < self.decision.probs_MA.shape[1] - 1
 
 
@@ -168,9 +169,17 @@ class GoEOriginal(nn.Module):
             if index:
                 summary_NS = self.controller.summary(hidden_BLD, deciders)
             decision = self._decide(summary_NS, member_M, visited_NE, batch.progress)
-            hidden_BLD, step = self._visit(hidden_BLD, member_M, decision, deciders, pattern)
-            expert_M = decision.chosen_M[step.goes_on_M]
-            member_M = member_M[step.goes_on_M]
+            hidden_BLD, step = run_layer(
+                self._visit,
+                hidden_BLD,
+                member_M,
+                decision,
+                deciders,
+                pattern,
+                recompute=self.params.checkpoint_activations,
+            )
+            expert_M = decision.chosen_M[step.goes_on]
+            member_M = member_M[step.goes_on]
             visited_NE[member_M, expert_M] += 1
             steps.append(step)
         path = self._record(steps, len(deciders))
@@ -214,7 +223,7 @@ class GoEOriginal(nn.Module):
         rows_RLD = hidden_BLD.index_select(0, visits.sample_R)
         before_VQD = visits.own(rows_RLD)
         after_VQD = self.experts(rows_RLD, visits, pattern, deciders)
-        gate_M = decision.gate_M()
+        gate_M = decision.gate()
         gate_N = gate_M.new_ones(len(deciders)).index_copy(0, member_M, gate_M)
         change_V1D = deciders.mean_of_visitors(after_VQD - before_VQD, visits)
         step = Step(member_M, decision, change_V1D.squeeze(1), visits.expert_V)
@@ -223,7 +232,7 @@ class GoEOriginal(nn.Module):
     def _record(self, steps: list[Step], count: int) -> PathRecord:
         chosen_PN, probs_PNA = [], []
         for step in steps:
-            chosen_M = step.decision.chosen_M.masked_fill(~step.goes_on_M, -1)
+            chosen_M = step.decision.chosen_M.masked_fill(~step.goes_on, -1)
             chosen_N = chosen_M.new_full((count,), -1)
             chosen_PN.append(chosen_N.index_copy(0, step.member_M, chosen_M))
             probs_MA = step.decision.probs_MA.detach()
@@ -272,7 +281,7 @@ class GoEOriginal(nn.Module):
         scaled_N[known_N] = self.reward_scale(reward_N[known_N])
         member_T = torch.cat([step.member_M for step in steps])
         action_T = torch.cat([step.decision.chosen_M for step in steps])
-        goes_on_T = torch.cat([step.goes_on_M for step in steps])
+        goes_on_T = torch.cat([step.goes_on for step in steps])
         value_A = self.controller.value_A
         discount = FIRST_DISCOUNT + (LAST_DISCOUNT - FIRST_DISCOUNT) * progress
         future_T = discount * value_A.detach().max() * goes_on_T

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from research_eval.diagnostics.routing import requested
 from research_eval.errors import ConfigError, Issue
 from research_eval.knobs import (
-    EXECUTION,
     AtMost,
     Choice,
     Constraint,
@@ -37,6 +36,7 @@ from research_eval.models._blocks import (
     AttentionSublayer,
     Block,
     FeedForward,
+    LayeredParams,
     attention_flops,
     attention_params,
     attention_pattern,
@@ -57,11 +57,10 @@ from research_eval.spec import (
     RouterOutput,
     RouterSpec,
     RoutingRecord,
-    TransformerParams,
 )
 
 
-class MoEParams(TransformerParams):
+class MoEParams(LayeredParams):
     """Route each token to a few of many feed-forwards."""
 
     num_experts: Annotated[int, Field(ge=1), Choice(4, 8, 16)] = 8
@@ -111,9 +110,6 @@ class MoEParams(TransformerParams):
     capacity_factor: Annotated[float | None, Field(gt=0), Choice(None, 1.0, 1.25, 2.0)] = None
     """Choices that an expert serves in training, as a multiple of an even share; the rest is
     dropped. null drops nothing, and evaluation never does."""
-
-    checkpoint_activations: Annotated[bool, EXECUTION] = False
-    """Whether a layer's inner values are computed again in the backward pass instead of kept."""
 
     constraints: ClassVar[tuple[Constraint, ...]] = (AtMost("top_k", "num_experts"),)
     aliases: ClassVar[Mapping[str, str]] = {

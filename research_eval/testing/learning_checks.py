@@ -19,7 +19,7 @@ NOISE_STEPS, PATIENCE = 150, 400
 """Steps on noise, and steps after which a task should have been learned."""
 
 
-def learns_nothing_from_noise(subject: Subject) -> None:
+def learns_nothing_from_noise(subject: Subject, steps: int = NOISE_STEPS) -> None:
     """On fresh uniform random tokens the loss stays at ln V; below it, the future leaks."""
     batches = torch.Generator().manual_seed(5)
 
@@ -28,7 +28,7 @@ def learns_nothing_from_noise(subject: Subject) -> None:
         ids_BL = torch.randint(0, subject.vocab_size, shape, generator=batches)
         return Batch(ids_BL[:, :-1], None, ids_BL[:, 1:])
 
-    loss, _steps = _train(subject.network(stirred=False), draw, NOISE_STEPS)
+    loss, _steps = _train(subject.network(stirred=False), draw, steps)
     floor = math.log(subject.vocab_size)
     if loss < floor - 0.01:
         raise AssertionError(

@@ -85,7 +85,7 @@ def test_experts_do_not_work_for_choices_that_do_not_count():
 
 
 @pytest.mark.parametrize("router", ["softmax", "noisy_topk", "random", "expert_choice"])
-def test_recomputation_changes_nothing(router):
+def test_recomputation_changes_nothing_in_any_mode(router):
     plain = Subject.of(
         MOE,
         "classification",
@@ -101,15 +101,6 @@ def test_recomputation_changes_nothing(router):
         torch.manual_seed(5)
         found.append(gradients(network, batch))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
-
-
-def test_recomputation_keeps_less():
-    subject = Subject.of(MOE, "classification", num_layers=4)
-    kept = [
-        each.network().activation_bytes(8, 12, 4)
-        for each in (subject, subject.having(checkpoint_activations=True))
-    ]
-    assert kept[1] < kept[0] / 4
 
 
 @pytest.mark.parametrize("router", ["softmax", "sigmoid", "threshold", "expert_choice"])

@@ -197,7 +197,7 @@ def test_low_temperature_takes_what_evaluation_takes():
 def test_gate_is_exactly_one_and_has_the_gradient_of_the_chosen_probability():
     logits_NA = torch.randn(4, 3, requires_grad=True)
     decision = decide(logits_NA, None, tau=0.7)
-    gate_N = decision.gate_M()
+    gate_N = decision.gate()
     assert torch.equal(gate_N, torch.ones(4))
     (actual_NA,) = torch.autograd.grad(gate_N.sum(), logits_NA)
     relaxed_NA = F.softmax(logits_NA / 0.7, dim=1)
