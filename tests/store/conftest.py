@@ -15,6 +15,12 @@ from research_eval.testing.postgres import find_programs, private_server
 NOBODY = 65534
 
 
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path, monkeypatch):
+    """Spools of a server's database lie here, not in the home of whoever runs the tests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "runs.db"
