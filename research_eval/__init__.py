@@ -5,6 +5,9 @@
     record = research_eval.run("examples/configs/moe_parity.json")
     print(record.status, record.value("final_val_f1"))
 
+    with research_eval.track("any script", config={"lr": 1e-3}) as run:
+        run.log({"train/loss": 0.31}, step=10)
+
 Names load on first use, so that importing the package costs nothing.
 """
 
@@ -15,17 +18,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from research_eval.api import run
+    from research_eval.recorded import load_data, load_model
     from research_eval.registry import DATASETS_MAP, MODELS_MAP, ROUTERS_MAP
     from research_eval.store import Store
+    from research_eval.tracking import TrackedRun, track
 
-__all__ = ["DATASETS_MAP", "MODELS_MAP", "ROUTERS_MAP", "Store", "run"]
+__all__ = [
+    "DATASETS_MAP",
+    "MODELS_MAP",
+    "ROUTERS_MAP",
+    "Store",
+    "TrackedRun",
+    "load_data",
+    "load_model",
+    "run",
+    "track",
+]
 
 _HOMES = {
     "DATASETS_MAP": "registry",
     "MODELS_MAP": "registry",
     "ROUTERS_MAP": "registry",
     "Store": "store",
+    "TrackedRun": "tracking",
+    "load_data": "recorded",
+    "load_model": "recorded",
     "run": "api",
+    "track": "tracking",
 }
 
 

@@ -107,6 +107,7 @@ class Batch:
         for told in self._of("note"):
             row = {"experiment_id": run, "timestamp": iso(told["time"])}
             connection.execute(notes.insert().values(**row, note=storable(told["note"])))
+        self._add_facts(connection)
         self._add_params(connection)
         self._count_unacknowledged(connection)
 
@@ -178,6 +179,12 @@ class Batch:
             rows.append((run_id, self._name_ids[name], step, layer, attempt, *described))
         columns = ("run_id", "name_id", "step", "layer", "attempt", "dtype", "shape", "data")
         write_rows(connection, expert_stats, columns, rows)
+
+    def _add_facts(self, connection: Connection) -> None:
+        for told in self._of("facts"):
+            facts = {name: storable(text) for name, text in told["facts"].items() if text}
+            of_run = experiments.c.id == self._key.run_id
+            connection.execute(update(experiments).where(of_run).values(facts))
 
     def _add_params(self, connection: Connection) -> None:
         added: dict[str, Any] = {}

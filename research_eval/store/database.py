@@ -24,10 +24,11 @@ from research_eval.store.engine import (
     use_write_ahead_log,
 )
 from research_eval.store.ingest import Ingester
+from research_eval.store.location import artifacts_beside, spools_beside
 from research_eval.store.naming import run_key
 from research_eval.store.process import owner_here
 from research_eval.store.reading import Reader
-from research_eval.store.recovery import TakenIn, beside, state_folder, take_in, waiting
+from research_eval.store.recovery import TakenIn, state_folder, take_in, waiting
 from research_eval.store.segments import Owner
 from research_eval.store.spool import Spool
 from research_eval.store.starting import continue_run, insert_run
@@ -54,8 +55,7 @@ class Store(Reader):
         super().__init__(engine, address)
         self._is_writable = is_writable
         self._writers: list[RunWriter] = []
-        base = address.path or Path.cwd() / str(address.url.database)
-        self.artifact_dir = base.with_name(f"{base.name}.artifacts")
+        self.artifact_dir = artifacts_beside(address.path or Path.cwd() / str(address.url.database))
 
     @classmethod
     def open(
@@ -149,7 +149,7 @@ class Store(Reader):
         return self._writer(spool)
 
     def resume(self, experiment_id: str, *, step: int) -> RunWriter:
-        """Continue an INTERRUPTED or LOST run as a new attempt.
+        """Continue an INTERRUPTED, LOST or FAILED run as a new attempt.
 
         Points after `step` stay in the database, marked as superseded, and are left out of
         summaries and histories.
@@ -213,7 +213,7 @@ class Store(Reader):
     def spool_root(self) -> Path:
         """Folder of the spools: beside a SQLite file, else in the user's state folder."""
         if self.path is not None:
-            return beside(self.path)
+            return spools_beside(self.path)
         with self._reading() as connection:
             return state_folder(connection)
 

@@ -37,3 +37,32 @@ def locate(*, create: bool) -> str | Path:
         f"there is no {DEFAULT_NAME} in {here} or any folder above it; record a run first "
         f"(research-eval run cfg.json), or name a store with --db or {VARIABLE}"
     )
+
+
+def sqlite_file(db: str | Path) -> Path | None:
+    """Return the absolute path of the SQLite file that a path or URL names; None for a server.
+
+    Raises:
+        StoreError: If it names a database in memory, or gives options.
+    """
+    name = str(db)
+    if not isinstance(db, Path) and "://" in name:
+        kind, _, name = name.partition("://")
+        if kind.partition("+")[0] != "sqlite":
+            return None
+        if "?" in name:
+            raise StoreError("a SQLite URL takes no options here; write sqlite:///path/to/file.db")
+        name = name.removeprefix("/")
+    if name in ("", ":memory:"):
+        raise StoreError("a store needs a file: one in memory would vanish with its process")
+    return Path(name).expanduser().resolve()
+
+
+def spools_beside(file: Path) -> Path:
+    """Return the folder of the spools of a SQLite file."""
+    return file.with_name(f"{file.name}.spool")
+
+
+def artifacts_beside(file: Path) -> Path:
+    """Return the folder of the files of the runs in a database, one folder for each run."""
+    return file.with_name(f"{file.name}.artifacts")

@@ -45,11 +45,6 @@ def state_folder(connection: Connection) -> Path:
     return Path(base) / "research-eval" / "spool" / name
 
 
-def beside(database: Path) -> Path:
-    """Return the folder of the spools of a SQLite file."""
-    return database.with_name(f"{database.name}.spool")
-
-
 def take_in(ingester: Ingester, root: Path, *, living: bool, run: str | None = None) -> TakenIn:
     """Take the spools of a folder into the database, the oldest first.
 

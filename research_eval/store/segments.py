@@ -11,7 +11,8 @@ The first is the HEADER, and each segment can be read without the others.
     LAYOUT   number, 4 bytes | JSON list of the names that the points of one call carry
     POINTS   layout, 4 | number of the call, 8 | step, 8 | Unix seconds, 8 | a double for each name
     ARRAY    length of the JSON, 4 | JSON | bytes
-    ENTRY    JSON with its kind: start, flag, artifact, tag, note, param, unacknowledged, ending
+    ENTRY    JSON with its kind: start, facts, flag, artifact, tag, note, param, unacknowledged,
+             ending
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def continue_run(connection: Connection, experiment_id: str, step: int) -> Owner
         step: Step of the resume point; what was recorded after it is superseded.
 
     Raises:
-        StoreError: If there is no such run, or it is neither INTERRUPTED nor LOST.
+        StoreError: If there is no such run, or it is neither INTERRUPTED, LOST nor FAILED.
     """
     found = connection.execute(
         select(experiments.c.id, experiments.c.attempt, experiments.c.host, *status_columns())
@@ -97,10 +97,11 @@ def continue_run(connection: Connection, experiment_id: str, step: int) -> Owner
     status = status_now(found)
     if status is RunStatus.LOST:
         transition(connection, found.id, RunStatus.LOST)
-    elif status is not RunStatus.INTERRUPTED:
+    elif status not in (RunStatus.INTERRUPTED, RunStatus.FAILED):
         where = f" on {found.host} as process {found.pid}" if status is RunStatus.RUNNING else ""
         raise StoreError(
-            f"run {experiment_id} is {status}{where}; only an INTERRUPTED or LOST run is resumed"
+            f"run {experiment_id} is {status}{where}; only an INTERRUPTED, LOST or FAILED run is "
+            "resumed"
         )
     _close_attempts(connection, found.id, status, step)
     key = RunKey(found.id, experiment_id, found.attempt + 1)

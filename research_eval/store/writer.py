@@ -174,6 +174,17 @@ class RunWriter:
         except (TypeError, ValueError) as error:
             raise StoreError(f"a configuration is what JSON can hold: {error}") from error
 
+    def describe(self, facts: Mapping[str, str | None]) -> None:
+        """Add what takes time to find out: commit, packages, hardware.
+
+        Args:
+            facts: By the names of fields of `NewRun` that hold text; None leaves a field alone.
+
+        Raises:
+            StoreError: If the run has ended.
+        """
+        self.spool.record("facts", {"facts": dict(facts)})
+
     def artifact(self, kind: ArtifactKind, path: Path) -> None:
         """Register a finished file inside `folder`, with the hash that it has now.
 

@@ -148,11 +148,11 @@ class LifecycleChecks:
         writer.finish(RunStatus.COMPLETED)
         assert store.history("run-1", "m").values.tolist() == [1.0]
 
-    @pytest.mark.parametrize("status", [RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.DIVERGED])
+    @pytest.mark.parametrize("status", [RunStatus.COMPLETED, RunStatus.PRUNED, RunStatus.DIVERGED])
     def test_an_ended_run_is_not_resumed(self, store: Store, status: RunStatus) -> None:
         """Its record is final."""
         store.start(new_run()).finish(status)
-        with pytest.raises(StoreError, match=f"run-1 is {status}; only an INTERRUPTED or LOST"):
+        with pytest.raises(StoreError, match=f"run-1 is {status}; only an INTERRUPTED, LOST"):
             store.resume("run-1", step=1)
 
     def test_a_running_run_is_not_resumed(self, store: Store) -> None:
