@@ -175,7 +175,7 @@ class Segment:
         Args:
             offset: Where reading ended.
         """
-        rest = os.pread(self._descriptor, self.size() - offset, offset)
+        rest = self._rest(offset)
         if len(rest) < _PREFIX or not any(rest):  # a power cut leaves zeros
             return 0
         length, _ = FRAME.unpack_from(rest, CHECKSUM.size)
@@ -200,8 +200,11 @@ class Segment:
             (number,) = NUMBER.unpack_from(body)
             self._layouts[number] = (names, struct.Struct(f"<{len(names)}d"))
 
+    def _rest(self, offset: int) -> bytes:
+        return os.pread(self._descriptor, max(0, self.size() - offset), offset)
+
     def _frames(self, offset: int) -> Iterator[tuple[int, memoryview, int]]:
-        data = memoryview(os.pread(self._descriptor, self.size() - offset, offset))
+        data = memoryview(self._rest(offset))
         start = 0
         while start + _PREFIX <= len(data):
             (checksum,) = CHECKSUM.unpack_from(data, start)
