@@ -175,6 +175,8 @@ class Segment:
         Args:
             offset: Where reading ended.
         """
+        for _, _, end in self._frames(offset):
+            offset = end  # names whose points were torn off
         rest = self._rest(offset)
         if len(rest) < _PREFIX or not any(rest):  # a power cut leaves zeros
             return 0
