@@ -15,7 +15,18 @@ from typing import Annotated, cast
 import typer
 from typer.exceptions import TyperException
 
-from research_eval.cli import catalog, check, datasets, db, editing, new, run, runs, watching
+from research_eval.cli import (
+    bundles,
+    catalog,
+    check,
+    datasets,
+    db,
+    editing,
+    new,
+    run,
+    runs,
+    watching,
+)
 from research_eval.cli._render import note, printable
 from research_eval.errors import ConfigError, FilterError, ResearchEvalError
 
@@ -31,6 +42,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 editing.add_to(runs.app)
 watching.add_to(runs.app)
+bundles.add_to(runs.app)
 app.add_typer(runs.app, name="runs")
 app.add_typer(datasets.app, name="datasets")
 catalog.add_to(app)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,28 +19,17 @@ from research_eval.cli._render import (
     printable,
     size,
 )
+from research_eval.cli.editing import writing
 from research_eval.cli.runs import reading
 from research_eval.errors import StoreError
 
 if TYPE_CHECKING:
-    from research_eval.store import Store
     from research_eval.store.garbage import Garbage
     from research_eval.store.verify import Check
 
 app = typer.Typer(help="Look after the database.")
 
 _LARGEST = 5
-
-
-@contextmanager
-def writing(database: str | None) -> Iterator[Store]:
-    """Open the store that is meant for writing, and say where it is."""
-    from research_eval.store import Store
-    from research_eval.store.location import locate
-
-    with Store.open(database or locate(create=False)) as store:
-        note(f"database: {printable(store.path or store.url)}")
-        yield store
 
 
 @app.command()

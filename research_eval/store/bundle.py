@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import tempfile
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -140,6 +141,9 @@ def _fill(store: Store, export: Export, database: Path) -> None:
         every = target.scalars(select(artifacts.c.path)).all()
         for group in in_chunks((path for path in every if path not in kept), RUNS_AT_ONCE):
             target.execute(delete(artifacts).where(artifacts.c.path.in_(group)))
+    with closing(sqlite3.connect(database)) as packed:
+        # A file in write-ahead mode cannot be read where its folder cannot be written.
+        packed.execute("PRAGMA journal_mode = DELETE")
 
 
 def _add(bundle: zipfile.ZipFile, member: str, source: Path) -> dict[str, Any]:

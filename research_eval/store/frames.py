@@ -23,13 +23,14 @@ def runs_frame(records: Sequence[RunRecord], fields: Sequence[Field] | None) -> 
         rows = [{str(field): value_of(record, field) for field in fields} for record in records]
         names = [str(field) for field in fields]
     else:
-        rows = [_everything(record) for record in records]
+        rows = [everything(record) for record in records]
         names = list(dict.fromkeys(name for row in rows for name in row))
     index = pd.Index([record.experiment_id for record in records], name="experiment_id")
     return pd.DataFrame(rows, index=index, columns=names)
 
 
-def _everything(record: RunRecord) -> dict[str, Any]:
+def everything(record: RunRecord) -> dict[str, Any]:
+    """Return every filled column of a run, every parameter and the last value of every metric."""
     plain = {name: getattr(record, name) for name in columns() if name != "experiment_id"}
     return (
         {name: value for name, value in plain.items() if value is not None}

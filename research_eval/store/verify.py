@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, ForeignKey, func, select
+from sqlalchemy.exc import DatabaseError
 
 from research_eval.records import RunStatus
 from research_eval.store.batch import write_summaries
@@ -66,7 +67,10 @@ def rebuild_summaries(store: Store) -> int:
 
 
 def _pages(connection: Connection) -> Check:
-    reports = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+    try:
+        reports = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+    except DatabaseError as error:  # so damaged that even the check cannot go on
+        reports = [str(error.orig)]
     pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
     return Check("pages", pages, tuple(line for line in reports if line != "ok"))
 

@@ -1,0 +1,156 @@
+"""`runs export`, `import`: runs to a file and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import typer
+
+from research_eval.cli._options import DbOption, split_commas
+from research_eval.cli._render import note, printable, size
+from research_eval.cli.editing import writing
+from research_eval.cli.runs import FilterOption, reading
+from research_eval.errors import did_you_mean
+from research_eval.records import ArtifactKind
+
+if TYPE_CHECKING:
+    from research_eval.store import Store
+
+_SHOWN_IDS = 10
+
+
+class ExportFormat(StrEnum):
+    """What runs are exported as."""
+
+    BUNDLE = "bundle"
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON = "json"
+
+
+def add_to(group: typer.Typer) -> None:
+    """Add the commands to the group `runs`."""
+    group.command("export")(export)
+    group.command("import")(import_runs)
+
+
+def export(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="As for show; else --filter.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to.")
+    ] = None,
+    condition: FilterOption = None,
+    wanted: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="KINDS",
+            help="Files to put into a bundle: checkpoints, predictions, reports, ..., or all.",
+        ),
+    ] = None,
+    form: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format", help="A bundle has everything; the others are a table of runs x metrics."
+        ),
+    ] = ExportFormat.BUNDLE,
+    database: DbOption = None,
+) -> None:
+    """Write runs into one file, to keep or to send; `runs import` takes a bundle in without loss.
+
+    The parents of the chosen runs come along.
+    """
+    if output is None:
+        raise typer.BadParameter("name the file to write", param_hint="--output")
+    if not runs and condition is None:
+        raise typer.BadParameter("name runs, or choose them with --filter", param_hint="[ID]...")
+    if wanted and form is not ExportFormat.BUNDLE:
+        raise typer.BadParameter("only a bundle carries files", param_hint="--with")
+    kinds = _kinds(split_commas(wanted))
+    with reading(database) as store:
+        ids = _chosen(store, runs or [], condition)
+        if not ids:
+            note("no run meets the condition; nothing was written")
+            raise typer.Exit(2)
+        if form is ExportFormat.BUNDLE:
+            _write_bundle(store, ids, kinds, output)
+        else:
+            _write_table(store, ids, output, form)
+
+
+def _chosen(store: Store, names: Sequence[str], condition: str | None) -> list[str]:
+    ids = [store.run(name).experiment_id for name in names]
+    if condition is not None:
+        meeting = [run.experiment_id for run in store.runs(filter=condition, metrics=())]
+        ids = [run for run in ids if run in set(meeting)] if names else meeting
+    return list(dict.fromkeys(ids))
+
+
+def _write_bundle(
+    store: Store, ids: Sequence[str], kinds: Sequence[ArtifactKind], output: Path
+) -> None:
+    from research_eval.store.bundle import plan_export, write_bundle
+
+    plan = plan_export(store, ids, kinds)
+    parents = f" ({len(plan.parents)} of them parents of others)" if plan.parents else ""
+    files = f"{len(plan.files)} files, {size(plan.file_bytes)}" if kinds else "no files"
+    note(f"{len(plan.ids)} runs{parents} with {plan.rows:,} rows and {files}")
+    written = write_bundle(store, plan, output)
+    note(f"wrote {printable(output)}, {size(written)}")
+    note(f"next: research-eval runs import {printable(output)} --db OTHER")
+
+
+def _write_table(store: Store, ids: Sequence[str], output: Path, form: ExportFormat) -> None:
+    from research_eval.store.flat import FlatFormat, write_flat
+
+    chosen = set(ids)
+    records = [run for run in store.runs() if run.experiment_id in chosen]
+    rows, columns = write_flat(records, output, cast("FlatFormat", form.value))
+    note(f"wrote {printable(output)}: {rows} runs, {columns} columns")
+
+
+def _kinds(words: Sequence[str]) -> list[ArtifactKind]:
+    """Return the kinds that are meant, in singular or plural."""
+    known: dict[str, ArtifactKind] = {}
+    for kind in get_args(ArtifactKind):
+        known |= {kind: kind, f"{kind}s": kind}
+    if "all" in words:
+        return list(get_args(ArtifactKind))
+    for word in words:
+        if word not in known:
+            hint = did_you_mean(word, [*get_args(ArtifactKind), "all"])
+            raise typer.BadParameter(f"'{word}' is no kind of file; {hint}", param_hint="--with")
+    return [known[word] for word in words]
+
+
+def import_runs(
+    bundle: Annotated[Path, typer.Argument(metavar="FILE", help="What `runs export` wrote.")],
+    as_new: Annotated[
+        bool,
+        typer.Option("--as-new", help="Give new ids to runs whose ids mean other runs here."),
+    ] = False,
+    database: DbOption = None,
+) -> None:
+    """Take the runs of a bundle in: all of them or none, and none twice."""
+    from research_eval.store.importing import import_bundle
+
+    with writing(database) as store:
+        done = import_bundle(store, bundle, as_new=as_new)
+    note(f"took in {len(done.ids)} runs with {done.rows:,} rows, read back and compared")
+    if done.skipped:
+        note(f"{len(done.skipped)} were here already, just so: {_some(done.skipped)}")
+    for old, new in done.ids.items():
+        if old != new:
+            note(f"run {printable(old)} is here as {printable(new)}")
+    if done.ids:
+        note(f"next: research-eval runs show {next(iter(done.ids.values()))}")
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = ", ..." if len(ids) > _SHOWN_IDS else ""
+    return printable(", ".join(ids[:_SHOWN_IDS])) + more
