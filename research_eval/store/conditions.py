@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -239,10 +239,11 @@ def _column_meets(column: ColumnElement[Any], condition: Comparison) -> ColumnEl
 def _number_meets(
     column: ColumnElement[Any], condition: Comparison, values: Sequence[Value] | None = None
 ) -> ColumnElement[bool]:
-    wanted = condition.values if values is None else values
+    asked = cast("Sequence[float]", condition.values if values is None else values)
     # Of the type of the values, since PostgreSQL would round 2.5 to the type of the column.
-    is_whole = isinstance(column.type, Integer) and all(isinstance(v, int) for v in wanted)
-    compared = type_coerce(column, BigInteger if is_whole else Double)
+    is_whole = isinstance(column.type, Integer) and all(isinstance(v, int) for v in asked)
+    compared = type_coerce(column, BigInteger() if is_whole else Double())
+    wanted = asked if is_whole else [float(value) for value in asked]
     if condition.operator == "in":
         return compared.in_(wanted)
     return _ORDERS[condition.operator](compared, wanted[0])
