@@ -86,7 +86,7 @@ def test_what_a_bounded_finish_leaves_is_taken_in_by_the_next_opening(path):
         log_steps(writer, range(10))
         with pytest.raises(PendingError, match="11 records of run run-1 are not yet in the"):
             writer.finish(RunStatus.COMPLETED, timeout=0.0)
-        with pytest.raises(PendingError, match="is locked by another program.* 11 records"):
+        with pytest.raises(PendingError, match=r"is locked by another program.* 11 rec"):
             store.close()
     with Store.open(path) as again:
         assert again.run("run-1").status is RunStatus.COMPLETED
@@ -131,10 +131,11 @@ def test_a_full_database_keeps_points_until_there_is_room(path):
         with full(writer):
             log_steps(writer, range(10, 5000))
             writer.log({"new": 1.0}, step=0)  # its key is undone together with the points
-            with pytest.raises(PendingError, match=r"the disk is full; free some space.*wait in"):
+            with pytest.raises(PendingError, match=r"the disk is full; free some.*wait in"):
                 writer.flush()
-            assert steps_of(store) == list(range(10))
-            assert store.run("run-1").metrics["m"].count == 10
+            committed = store.run("run-1").metrics["m"].count
+            assert 10 <= committed < 5000  # as many as the last page has room for
+            assert steps_of(store) == list(range(committed))
         writer.finish(RunStatus.COMPLETED)
         assert steps_of(store) == list(range(5000))
         assert store.run("run-1").metrics["m"].count == 5000
@@ -146,7 +147,7 @@ def test_closing_on_a_full_database_says_what_waits_and_loses_nothing(path):
     writer = store.start(new_run())
     with full(writer):
         log_steps(writer, range(5000))
-        with pytest.raises(PendingError, match="5000 records of run run-1 are not yet in the data"):
+        with pytest.raises(PendingError, match="records of run run-1 are not yet in the"):
             store.close()
         assert not writer.is_open
     with Store.open(path) as store:
