@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from research_eval.errors import StoreError
 from research_eval.records import NewRun, RunStatus
 from research_eval.store.batch import Batch, RunKey, iso, read_summaries
 from research_eval.store.engine import Address, store_errors
-from research_eval.store.schema import experiments, spools, utc_now
+from research_eval.store.schema import experiments, flags, spools, utc_now
 from research_eval.store.segments import (
     REFUSED,
     SUFFIX,
@@ -325,9 +325,20 @@ def _be_impatient(connection: Connection) -> None:
 
 
 def _inserted(connection: Connection, owner: Owner, told: Any, is_live: bool) -> RunKey:
-    described = told["run"] | {"tags": tuple(told["run"]["tags"])}
-    started = None if is_live else iso(told["time"])
+    new = NewRun(**told["run"] | {"tags": tuple(told["run"]["tags"])})
+    parent = experiments.c.experiment_id == new.parent
+    is_known = new.parent is None or connection.scalar(select(experiments.c.id).where(parent))
     try:
-        return insert_run(connection, NewRun(**described), owner, started)
+        key = insert_run(
+            connection,
+            new if is_known else replace(new, parent=None),
+            owner,
+            None if is_live else iso(told["time"]),
+        )
     except StoreError as error:
         raise RefusedError(str(error)) from error
+    if not is_known:  # the script that named it goes on, so its records must have a place
+        reason = f"its parent is said to be {new.parent}, which was not in the database"
+        row = (new.experiment_id, "parent_unknown", reason)
+        write_rows(connection, flags, ("experiment_id", "name", "reason"), [row])
+    return key
