@@ -33,7 +33,9 @@ _BUCKET = {
     "nonfinite": np.int64,
 }
 
-# Sums are scaled, since PostgreSQL refuses a sum that overflows. A power of two is exact.
+# PostgreSQL refuses a sum that overflows, and a product that underflows. So values from here on
+# are summed up apart from the others, scaled by a power of two, which is exact.
+_LARGE = 1e200
 _SCALE = 2.0**-64
 
 
@@ -173,13 +175,16 @@ def _buckets(
     place = case((_POINT.step == first, 0), (_POINT.step == last, 2), else_=1)
     limit = sys.float_info.max
     finite = case((_POINT.value.between(-limit, limit), _POINT.value))
+    usual = case((_POINT.value.between(-_LARGE, _LARGE), _POINT.value), else_=0.0)
+    large = case((_POINT.value.between(-_LARGE, _LARGE), 0.0), else_=finite * _SCALE)
     query = (
         select(
             func.min(_POINT.step).label("first_step"),
             func.max(_POINT.step),
             func.min(finite),
             func.max(finite),
-            func.sum(finite * _SCALE),
+            func.sum(usual),
+            func.sum(large),
             func.count(),
             func.count(finite),
             func.max(case((_POINT.attempt == attempt, _POINT.seq))),
@@ -188,9 +193,14 @@ def _buckets(
         .group_by(place, _POINT.step // width)
         .order_by("first_step")
     )
-    rows = connection.execute(query).all()
-    seq = max((row[7] for row in rows if row[7] is not None), default=-1)
-    return _columns([(*r[:4], r[4] and r[4] / r[6] / _SCALE, r[5], r[5] - r[6]) for r in rows]), seq
+    buckets, last_seq = [], -1
+    for *ends, usual_sum, large_sum, count, num_finite, seq in connection.execute(query):
+        mean = None
+        if num_finite:
+            mean = usual_sum / num_finite + large_sum / num_finite / _SCALE
+        buckets.append((*ends, mean, count, count - num_finite))
+        last_seq = max(last_seq, -1 if seq is None else seq)
+    return _columns(buckets), last_seq
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> dict[str, npt.NDArray[Any]]:
