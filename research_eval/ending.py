@@ -8,6 +8,7 @@ import traceback
 
 from research_eval.errors import CollapsedError, DivergedError, StoppedError
 from research_eval.records import RunStatus
+from research_eval.redaction import without_password
 
 
 class SignalExit(SystemExit):
@@ -22,7 +23,15 @@ class SignalExit(SystemExit):
 
 
 def ending(error: BaseException) -> tuple[RunStatus, str]:
-    """Return the status of a run that an exception left, and the message or traceback to keep."""
+    """Return the status of a run that an exception left, and the message or traceback to keep.
+
+    Passwords of URLs in it are replaced: a database that cannot be reached names its address.
+    """
+    status, text = _described(error)
+    return status, without_password(text)
+
+
+def _described(error: BaseException) -> tuple[RunStatus, str]:
     match error:
         case DivergedError():
             return RunStatus.DIVERGED, str(error)

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from research_eval.redaction import redact
+from research_eval.redaction import redact, without_password
 
 PACKAGES = ("research-eval", "torch", "transformers", "datasets", "numpy", "safetensors")
 DIFF_LIMIT_BYTES = 64 * 1024
@@ -37,7 +37,7 @@ def git_state(folder: Path, *, with_diff: bool = True) -> tuple[str | None, str 
         return None, None
     if not with_diff or os.environ.get(DIFF_VARIABLE) == "off":
         return commit.strip(), None
-    diff = _git(folder, "diff", "HEAD", "--no-ext-diff", "--no-color") or ""
+    diff = without_password(_git(folder, "diff", "HEAD", "--no-ext-diff", "--no-color") or "")
     encoded = diff.encode()
     if len(encoded) > DIFF_LIMIT_BYTES:
         kept = encoded[:DIFF_LIMIT_BYTES].decode(errors="ignore")

@@ -17,6 +17,9 @@ _SECRET_SETTING = re.compile(
     re.IGNORECASE,
 )
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):([^@/\s]+)@")
+_QUERY_SECRET = re.compile(
+    r"(?<=[?&])(\w*(?:password|token|secret|api_key))=[^&#\s'\"]+", re.IGNORECASE
+)
 
 
 def redact(arguments: Sequence[str]) -> list[str]:
@@ -40,8 +43,9 @@ def redact(arguments: Sequence[str]) -> list[str]:
 
 
 def without_password(text: str) -> str:
-    """Return a text with the passwords of URLs in it replaced."""
-    return _URL_PASSWORD.sub(rf"\1:{REDACTED}@", text)
+    """Return a text with the passwords and tokens of URLs in it replaced."""
+    text = _URL_PASSWORD.sub(rf"\1:{REDACTED}@", text)
+    return _QUERY_SECRET.sub(rf"\1={REDACTED}", text)
 
 
 def is_secret(name: str) -> bool:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from research_eval import machine, provenance
+from research_eval.ending import ending
 from research_eval.models import dense, moe
-from research_eval.redaction import is_secret, redact
+from research_eval.redaction import is_secret, redact, without_password
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,31 @@ from research_eval.redaction import is_secret, redact
 )
 def test_secrets_are_replaced_and_nothing_else(given, shown):
     assert redact(given) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "cannot reach postgresql://me:abc@host/db now",
+            "cannot reach postgresql://me:***@host/db now",
+        ),
+        ("https://h/x?a=1&access_token=abc&b=2", "https://h/x?a=1&access_token=***&b=2"),
+        ("d?sslpassword=abc'", "d?sslpassword=***'"),
+        ("mean of 3:4@5, a ratio", "mean of 3:4@5, a ratio"),
+    ],
+)
+def test_secrets_of_urls_are_replaced_in_any_text(text, shown):
+    assert without_password(text) == shown
+
+
+def test_a_traceback_that_is_kept_holds_no_password():
+    try:
+        raise RuntimeError("no answer from postgresql://me:abc@host/db")
+    except RuntimeError as error:
+        _status, text = ending(error)
+    assert text.splitlines()[-1].endswith("postgresql://me:***@host/db")
+    assert "abc" not in text
 
 
 @pytest.mark.parametrize("name", ["api_key", "hub_token", "db.password", "HF_TOKEN", "apikey"])
