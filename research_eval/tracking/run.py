@@ -92,7 +92,9 @@ class TrackedRun:
             if hasattr(values, "detach"):
                 values = values.detach().cpu()
             array = np.asarray(values)
-            self._writer.log_array(name, array, layer=layer, step=self._step(step))
+            self._writer.log_array(
+                name, array, layer=layer, step=self.last_step if step is None else step
+            )
 
     def log_table(
         self,
@@ -112,7 +114,7 @@ class TrackedRun:
 
     def summary(self, values: Mapping[str, float]) -> None:
         """Record final values: metrics at the step of the last `log`."""
-        self.log(values, step=self._step(None))
+        self.log(values, step=self.last_step)
 
     def set(self, config: Any) -> None:
         """Add to the configuration, or replace what it has under the same names.
@@ -152,6 +154,11 @@ class TrackedRun:
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, kept)
             self._writer.artifact(kind, kept)
+
+    @property
+    def last_step(self) -> int:
+        """The highest step so far; 0 before the first `log`."""
+        return max(0, self._next_step - 1)
 
     @property
     def stop_requested(self) -> bool:
@@ -267,9 +274,6 @@ class TrackedRun:
             for name, value in values.items():
                 with self._survived():
                     self._writer.log({name: value}, step=step)
-
-    def _step(self, step: int | None) -> int:
-        return max(0, self._next_step - 1) if step is None else step
 
     # ------------------------------------------------------------------------- beside the work
 
