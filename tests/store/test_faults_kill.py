@@ -23,7 +23,7 @@ from research_eval.records import RunStatus
 from research_eval.store import Store
 from research_eval.testing.runs import new_run
 database, name, acknowledged, last = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-with open(acknowledged, "r+b") as file, Store.open(database, busy_timeout=0.05) as store:
+with open(acknowledged, "r+b") as file, Store.open(database) as store:
     shared = mmap.mmap(file.fileno(), 8)  # the kernel keeps it when the process is killed
     writer = store.start(new_run(name))
     print("started", flush=True)
