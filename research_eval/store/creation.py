@@ -33,6 +33,7 @@ def ensure_current(engine: Engine, address: Address, *, create: bool) -> None:
         StoreError: If it is empty and `create` is False, belongs to another program, or was
             written by an older or a newer version.
     """
+    _refuse_cut_off(address)
     with store_errors(address), engine.connect() as connection:
         tables = _tables(connection)
     if create and not tables:
@@ -89,6 +90,28 @@ def _check_version(connection: Connection, address: Address) -> None:
         raise StoreError(
             f"{address} has schema {found}, but this version needs {LATEST}; "
             f"upgrade it, a copy is kept: research-eval db upgrade --db {address}"
+        )
+
+
+def _refuse_cut_off(address: Address) -> None:
+    """Notice a file that has lost its end: SQLite would read zeros there, and find no rows."""
+    path = address.path
+    if path is None or not path.is_file():
+        return
+    beside = (path.with_name(f"{path.name}-{kind}") for kind in ("wal", "journal"))
+    if any(file.exists() for file in beside):
+        return  # somebody may be just writing the end
+    with store_errors(address), path.open("rb") as file:
+        header = file.read(100)
+    if not header.startswith(b"SQLite format 3\0") or header[24:28] != header[92:96]:
+        return  # SQLite does not trust the number of pages either
+    page_size = int.from_bytes(header[16:18])
+    meant = int.from_bytes(header[28:32]) * (65_536 if page_size == 1 else page_size)
+    found = path.stat().st_size
+    if found < meant:
+        raise StoreError(
+            f"{address} is cut off: {found} of {meant} bytes are there; take another copy of it, "
+            "or see what `sqlite3 FILE .recover` saves"
         )
 
 
