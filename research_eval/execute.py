@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from research_eval.runlog import LoggedWatcher
 from research_eval.store import PendingError, RunWriter, Store
 from research_eval.store.csv_log import DEFAULT_NAME as RESULTS_NAME
 from research_eval.store.csv_log import append_result
+from research_eval.system import SystemSampler
 from research_eval.training.checkpoint import resume_step
 from research_eval.training.progress import StopSignal, Watcher
 from research_eval.training.train import Files, Trainer, steps_of
@@ -161,7 +162,12 @@ def _train(
     trainer = Trainer(config, network, prepared.dataset, writer, files, watcher, stop)
     if is_resumed:
         watcher.say(f"continuing {writer.experiment_id} from step {trainer.restore()}")
-    trainer.run()
+
+    def record(reading: Mapping[str, float]) -> None:
+        writer.log(reading, step=trainer.counters.step)
+
+    with SystemSampler(record, complain=watcher.say):
+        trainer.run()
     return trainer
 
 

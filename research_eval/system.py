@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from research_eval.errors import ResearchEvalError
+
 INTERVAL_S = 5.0
 MISSING_PSUTIL = (
     "CPU and memory are not recorded: psutil is not installed: pip install 'research-eval[train]'"
@@ -73,7 +75,11 @@ class SystemSampler:
             reading: Reading = {}
             for probe in probes:
                 reading |= probe()
-            self._record(reading)
+            try:
+                self._record(reading)
+            except ResearchEvalError as error:
+                self._complain(f"system metrics end here: {error}")
+                return
 
     def _probes(self) -> list[Probe]:
         probes: list[Probe] = []
