@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -63,6 +64,27 @@ def upgrade(database: DbOption = None) -> None:
         note(f"its schema is {store.info().schema_version}")
     if copy is not None:
         note(f"as it was before: {printable(copy)}")
+
+
+@app.command()
+def ingest(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="What RESEARCH_EVAL_SPOOL named there.")
+    ],
+    database: DbOption = None,
+) -> None:
+    """Take in runs from machines that could not reach the database and only left files.
+
+    It may be repeated while they run: what they have written so far is taken in, once.
+    """
+    with writing(database) as store:
+        done = store.ingest(folder)
+    runs = ", ".join(map(printable, done.runs))
+    note(f"{done.records:,} records of {len(done.runs)} runs taken in{runs and f': {runs}'}")
+    for kept, reason in done.refused.items():
+        note(f"refused: {printable(reason)}; kept in {printable(kept)}")
+    if done.runs:
+        note(f"next: research-eval runs show {printable(done.runs[-1])}")
 
 
 @app.command()

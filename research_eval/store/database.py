@@ -28,7 +28,7 @@ from research_eval.store.location import artifacts_beside, spools_beside
 from research_eval.store.naming import run_key
 from research_eval.store.process import owner_here
 from research_eval.store.reading import Reader
-from research_eval.store.recovery import TakenIn, state_folder, take_in, waiting
+from research_eval.store.recovery import TakenIn, state_folder, take_in, take_in_nodes, waiting
 from research_eval.store.segments import Owner
 from research_eval.store.spool import Spool
 from research_eval.store.starting import continue_run, insert_run
@@ -121,10 +121,13 @@ class Store(Reader):
     ) -> None:
         self.close()
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def _check_writable(self) -> None:
         if not self._is_writable:
             raise StoreError(f"{self._address} was opened read-only")
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        self._check_writable()
         with (
             store_errors(self._address),
             self._engine.connect().execution_options(writes=True) as connection,
@@ -197,10 +200,22 @@ class Store(Reader):
         Raises:
             StoreError: If the database cannot be written; the rest stays in the folder.
         """
-        if not self._is_writable:
-            raise StoreError(f"{self._address} was opened read-only")
+        self._check_writable()
         with closing(self.ingester()) as ingester:
             return take_in(ingester, root, living=living, run=run)
+
+    def ingest(self, folder: Path) -> TakenIn:
+        """Take in the runs of machines without a database: what they have written so far.
+
+        Args:
+            folder: What `RESEARCH_EVAL_SPOOL` named there.
+
+        Raises:
+            StoreError: If it is no folder, or the store cannot be written; what is left stays.
+        """
+        self._check_writable()
+        with closing(self.ingester()) as ingester:
+            return take_in_nodes(ingester, folder, self.artifact_dir)
 
     def _take_in_what_died(self) -> None:
         """Take in what killed processes left; if that fails now, a later opening does it."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from research_eval.errors import StoreError
 from research_eval.records import NewRun, RunRecord
-from research_eval.store.location import artifacts_beside, locate, spools_beside, sqlite_file
+from research_eval.store.location import (
+    ARTIFACTS,
+    SPOOL_VARIABLE,
+    artifacts_beside,
+    locate,
+    spools_beside,
+    sqlite_file,
+)
 from research_eval.store.process import owner_here
 from research_eval.store.spool import Spool
 from research_eval.store.writer import RunWriter
@@ -49,7 +58,9 @@ def start(
 ) -> Recording:
     """Record a run that starts now; a thread opens the database, and makes one if need be.
 
-    Only a SQLite file is left to the thread: where the spools of a server lie, it must say.
+    Only a SQLite file is left to the thread: where the spools of a server lie, it must say. Where
+    `RESEARCH_EVAL_SPOOL` names a folder, the run is left there with its files, and no database is
+    touched: `db ingest` takes it in.
 
     Args:
         new: The run.
@@ -60,13 +71,16 @@ def start(
     Raises:
         StoreError: If the records can be kept nowhere, or a server cannot be reached.
     """
+    apart = os.environ.get(SPOOL_VARIABLE)
+    if apart:
+        folder = Path(apart).expanduser().resolve()
+        return Recording(RunWriter(_begun(folder, new, strict), folder / ARTIFACTS, None), [])
     named = db or locate(create=True)
     file = sqlite_file(named)
     if file is None:
         store = _opened(named, create=True)
         return Recording(store.start(new), [store])
-    spool = Spool(spools_beside(file), owner_here(new.experiment_id, host=new.host), strict=strict)
-    spool.record("start", {"run": asdict(new)})
+    spool = _begun(spools_beside(file), new, strict)
     stores: list[Store] = []
 
     def connect() -> Ingester:
@@ -100,6 +114,13 @@ def go_on(
     except BaseException:
         store.close()
         raise
+
+
+def _begun(root: Path, new: NewRun, strict: bool) -> Spool:
+    spool = Spool(root, owner_here(new.experiment_id, host=new.host), strict=strict)
+    if not spool.record("start", {"run": asdict(new)}):
+        raise StoreError(f"{root} cannot keep the start of a run; free some space")
+    return spool
 
 
 def _opened(db: str | Path, *, create: bool) -> Store:

@@ -9,6 +9,10 @@ from research_eval.errors import StoreError
 
 DEFAULT_NAME = "experiment_results.db"
 VARIABLE = "RESEARCH_EVAL_DB"
+SPOOL_VARIABLE = "RESEARCH_EVAL_SPOOL"
+"""Folder for the spools of a machine that cannot reach the database."""
+ARTIFACTS = "artifacts"
+"""Folder in it for the files of the runs."""
 
 
 def locate(*, create: bool) -> str | Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
+from research_eval.errors import StoreError
 from research_eval.store.ingest import Drain, Ingester, RefusedError
+from research_eval.store.location import ARTIFACTS, SPOOL_VARIABLE
 from research_eval.store.schema import identity, spools
 from research_eval.store.segments import (
     OWNER_NAME,
@@ -82,6 +85,35 @@ def take_in(ingester: Ingester, root: Path, *, living: bool, run: str | None = N
                 records += drain.records
                 runs[owner.experiment_id] = None
     return TakenIn(records, tuple(runs), refused)
+
+
+def take_in_nodes(ingester: Ingester, root: Path, artifact_dir: Path) -> TakenIn:
+    """Take in what machines without a database left in a folder, and move the files of its runs.
+
+    The files of a run that is still being written stay until it has ended.
+
+    Args:
+        ingester: Of the database.
+        root: What `RESEARCH_EVAL_SPOOL` named there.
+        artifact_dir: Where the files of runs belong.
+
+    Raises:
+        StoreError: If `root` is no folder, the database cannot be written, or a file cannot be
+            moved; what is left stays in `root`.
+    """
+    if not root.is_dir():
+        raise StoreError(f"there is no folder {root}; give the one that {SPOOL_VARIABLE} named")
+    done = take_in(ingester, root, living=True)
+    owners = {owner_of(folder) for folder in root.iterdir() if folder.name != ARTIFACTS}
+    unfinished = {owner.experiment_id for owner in owners if owner is not None}
+    for folder in sorted((root / ARTIFACTS).glob("*")):
+        if folder.name not in unfinished:
+            try:
+                shutil.copytree(folder, artifact_dir / folder.name, dirs_exist_ok=True)
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise StoreError(f"{folder} cannot be moved to {artifact_dir}: {error}") from error
+    return done
 
 
 def waiting(connection: Connection, root: Path) -> dict[str, int]:
