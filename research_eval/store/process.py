@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 import time
 from functools import cache
@@ -70,6 +69,8 @@ def _start(pid: int) -> str | None:
         pass  # it lives, under another user
     if sys.platform == "linux":
         return _start_from_proc(pid)
+    import subprocess  # noqa: PLC0415 - the start of a script need not wait for it elsewhere
+
     shown = subprocess.run(
         ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )

@@ -12,7 +12,6 @@ import itertools
 import logging
 import os
 import reprlib
-import secrets
 import struct
 import threading
 import time
@@ -268,7 +267,7 @@ if hasattr(os, "register_at_fork"):
 def _claimed_folder(root: Path) -> tuple[Path, int]:
     """Make a folder for a spool and lock it; whoever clears up empty ones may be faster."""
     while True:
-        folder = root / secrets.token_hex(8)
+        folder = root / os.urandom(8).hex()
         folder.mkdir(parents=True)
         lock = folder / OWNER_NAME
         with suppress(FileNotFoundError):

@@ -5,7 +5,6 @@ Only the standard library is loaded, so a script may record without waiting for 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -191,6 +190,8 @@ class RunWriter:
         Raises:
             StoreError: If the file is missing or lies elsewhere, or the run has ended.
         """
+        import hashlib  # noqa: PLC0415 - the start of a script need not wait for it
+
         found = path.resolve()
         if not found.is_relative_to(self.folder.resolve()):
             raise StoreError(f"artifact {path} must lie in the run's folder, {self.folder}")
