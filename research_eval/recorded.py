@@ -132,8 +132,8 @@ def _prepared(
     try:
         text = record.full_config_json
         experiment = load_text(text, base_dir=base_dir, source=f"run {run_id}")
-    except PluginError as error:
-        raise PluginError(f"{error}{copies}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{error}{copies}") from error
     recorded = {each.path: each.sha256 for each in artifacts}
     for file in _plugin_files(experiment, base_dir):
         digest = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -18,6 +18,7 @@ def print_comparison(found: Comparison, form: Format) -> None:
     """Print in what runs differ, and their metrics; of two runs also the difference."""
     ids = [run.experiment_id for run in found.runs]
     facts = {name: tuple(getattr(run, name) for run in found.runs) for name in _FACTS}
+    facts = {name: values for name, values in facts.items() if any(v is not None for v in values)}
     sections = {"run": facts, "configuration": found.params, "metrics": found.metrics}
     if form is Format.JSON:
         named = {
@@ -33,12 +34,13 @@ def print_comparison(found: Comparison, form: Format) -> None:
         print_rows(lines, [Column("section", ""), *columns], form)
         return
     print_rows(rows["run"], columns, form)
-    print_rows(rows["configuration"], columns, form, title="\nconfiguration, where it differs")
+    if found.params:
+        print_rows(rows["configuration"], columns, form, title="\nconfiguration, where it differs")
+    else:
+        note("the configurations are the same, but for names")
     if len(ids) == 2:
         columns.append(Column("difference", "difference", number, is_number=True))
     print_rows(rows["metrics"], columns, form, title="\nmetrics")
-    if not found.params:
-        note("the configurations are the same, whatever the names")
 
 
 def _rows(ids: list[str], sections: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:

@@ -193,6 +193,8 @@ def diff(
 def _facts(record: RunRecord) -> dict[str, Any]:
     facts = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in ELSEWHERE}
     facts = {name: facts[name] for name in ("experiment_id", "experiment_name", "status")} | facts
+    if not record.unacknowledged:
+        del facts["unacknowledged"]
     return {name: value for name, value in facts.items() if value is not None and value != ()}
 
 
