@@ -208,3 +208,19 @@ def test_status_can_be_named(path, recorded):
     with track(path) as run:
         run.finish("DIVERGED", error="the loss is NaN")
     assert (recorded().status, recorded().error) == (RunStatus.DIVERGED, "the loss is NaN")
+
+
+def test_a_script_waits_for_nothing_heavy(script, tmp_path):
+    # A node that only spools has no thread that loads SQLAlchemy behind the back of this test.
+    code = (
+        "import os, sys\n"
+        f"os.environ['RESEARCH_EVAL_SPOOL'] = {str(tmp_path / 'spool')!r}\n"
+        "run = track('x', config={'lr': 0.1}, system_interval_s=None)\n"
+        "run.log({'m': 1.0})\n"
+        "print(*sys.modules, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    with script(code) as process:
+        loaded = set(process.stdout.read().split())
+    assert loaded
+    assert not loaded & {"torch", "numpy", "pandas", "sqlalchemy", "psutil", "pydantic"}
