@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from research_eval.api import run
+    from research_eval.hpo import optimize
     from research_eval.recorded import load_data, load_model
     from research_eval.registry import DATASETS_MAP, MODELS_MAP, ROUTERS_MAP
     from research_eval.store import Store
@@ -31,6 +32,7 @@ __all__ = [
     "TrackedRun",
     "load_data",
     "load_model",
+    "optimize",
     "run",
     "track",
 ]
@@ -43,6 +45,7 @@ _HOMES = {
     "TrackedRun": "tracking",
     "load_data": "recorded",
     "load_model": "recorded",
+    "optimize": "hpo",
     "run": "api",
     "track": "tracking",
 }
