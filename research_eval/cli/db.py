@@ -152,14 +152,14 @@ def copy(
         note(f"from {printable(here.url)} to {printable(there.url)}")
         done = copy_store(here, there, with_files=has_files, on_progress=show)
         left = "" if has_files else f"; the files stay in {here.artifact_dir}"
-        folder = there.artifact_dir
+        folder, place = there.artifact_dir, there.path or there.url
     rows = ", ".join(f"{number:,} {name}" for name, number in done.rows.items() if number)
     note(f"copied and compared: {rows or 'no rows'}{left}")
     if done.files:
         note(f"{done.files:,} files, {size(done.bytes)}, into {printable(folder)}")
     for run in done.running:
         note(f"run {printable(run)} is still running; the copy ends where it was just now")
-    note(f"next: research-eval db verify --db {printable(target)}")
+    note(f"next: research-eval db verify --db {printable(place)}")
 
 
 @app.command()

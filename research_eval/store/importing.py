@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
 
 from research_eval.errors import StoreError
 from research_eval.store.bundle import DATABASE, FILES, is_inside, unpacked
 from research_eval.store.database import Store
 from research_eval.store.folders import placed
 from research_eval.store.schema import artifacts, experiments, studies
+from research_eval.store.starting import is_run_id
 from research_eval.store.transfer import (
     OF_RUNS,
     NewIds,
@@ -62,23 +63,49 @@ def import_bundle(store: Store, path: Path, *, as_new: bool) -> Imported:
             Store.open(folder / DATABASE, mode="ro") as bundle,
             bundle._reading() as source,
         ):
-            ids = all_ids(source)
-            _refuse_outsiders(source, path, ids)
-            with store._reading() as target:
-                skipped, different = _compare(source, target, ids)
-                if different and not as_new:
-                    raise _clash(store, path, different)
-                renamed = _new_ids(target, list(different), taken={*ids})
-            new = [run for run in ids if run not in skipped]
-            inside = folder / FILES
-            folders = {
-                inside / run: store.artifact_dir / renamed.get(run, run)
-                for run in new
-                if (inside / run).is_dir()
-            }
-            with placed(folders, shutil.move), store._writing() as target:
-                transfer_studies(source, target, list(source.scalars(select(studies.c.name))))
-                rows = transfer(source, target, new, renamed=NewIds(renamed))
+            _refuse_outsiders(source, path, all_ids(source))
+            # A bundle may leave out files; then it says nothing of them either.
+            compared = [table for table in OF_RUNS if table is not artifacts]
+            return merge(store, source, path, as_new=as_new, compared=compared, files=folder / FILES)
+
+
+def merge(
+    store: Store,
+    source: Connection,
+    path: Path,
+    *,
+    as_new: bool,
+    compared: Sequence[Table],
+    files: Path,
+) -> Imported:
+    """Take in all runs of another database of the same version.
+
+    Args:
+        store: Open for writing.
+        source: Of the other database.
+        path: Where that came from, for messages.
+        as_new: As in `import_bundle`.
+        compared: Tables in which a run of the same id must agree to be the same run.
+        files: Has a folder for each run that has files; they are moved.
+
+    Raises:
+        StoreError: As `import_bundle` does.
+    """
+    ids = all_ids(source)
+    with store._reading() as target:
+        skipped, different = _compare(source, target, ids, compared)
+        if different and not as_new:
+            raise _clash(store, path, different)
+        renamed = _new_ids(target, list(different), taken={*ids})
+    new = [run for run in ids if run not in skipped]
+    folders = {
+        files / run: store.artifact_dir / renamed.get(run, run)
+        for run in new
+        if (files / run).is_dir()
+    }
+    with placed(folders, shutil.move), store._writing() as target:
+        transfer_studies(source, target, list(source.scalars(select(studies.c.name))))
+        rows = transfer(source, target, new, renamed=NewIds(renamed))
     return Imported({run: renamed.get(run, run) for run in new}, skipped, sum(rows.values()))
 
 
@@ -92,7 +119,7 @@ def _near(store: Store) -> Path:
 def _refuse_outsiders(source: Connection, path: Path, ids: list[str]) -> None:
     """Refuse ids and paths that would reach out of the folder of a run."""
     rows = source.execute(select(artifacts.c.experiment_id, artifacts.c.path))
-    outside = [run for run in ids if "/" in run or not is_inside(run)] + [
+    outside = [run for run in ids if not is_run_id(run)] + [
         row.path
         for row in rows
         if not is_inside(row.path) or not row.path.startswith(f"{row.experiment_id}/")
@@ -105,17 +132,15 @@ def _refuse_outsiders(source: Connection, path: Path, ids: list[str]) -> None:
 
 
 def _compare(
-    source: Connection, target: Connection, ids: list[str]
+    source: Connection, target: Connection, ids: list[str], compared: Sequence[Table]
 ) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     """Return the runs that both have just so, and those that differ with the tables where."""
     same, different = [], {}
     for run in present(target, ids):
         tables = [
             table.name
-            for table in OF_RUNS
-            # A bundle may leave out files; then it says nothing of them either.
-            if table is not artifacts
-            and content(source, table, [run]) != content(target, table, [run])
+            for table in compared
+            if content(source, table, [run]) != content(target, table, [run])
         ]
         if tables:
             different[run] = tables

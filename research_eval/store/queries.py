@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from itertools import groupby
@@ -12,7 +12,9 @@ from math import nan
 from typing import Any, cast
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Table, func, select
+from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Table, Text, func, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import ScalarSelect
 
 from research_eval.records import (
@@ -39,7 +41,7 @@ from research_eval.store.schema import (
     tags,
     utc_now,
 )
-from research_eval.store.summary import null_as_nan
+from research_eval.store.summary import RunningSummary, null_as_nan
 
 LOST_AFTER_S = 60.0
 
@@ -48,8 +50,23 @@ _LARGE = {"git_diff", "config_schema_json"}
 _COLUMNS = [f.name for f in fields(RunRecord) if f.name not in _ELSEWHERE | _LARGE]
 _TIMES = ("timestamp", "heartbeat", "ended", "deleted", "stop_requested")
 
-_IDS_PER_QUERY = 10_000
-"""SQLite takes 32,766 values, PostgreSQL 65,535."""
+
+class _elements(FunctionElement[str]):  # noqa: N801 - like a function of SQL
+    """The texts in a JSON list: one value to bind for any number of them, and no limit."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(_elements, "sqlite")
+def _elements_sqlite(element: _elements, compiler: Any, **kw: Any) -> str:
+    return f"(SELECT value FROM json_each({compiler.process(element.clauses, **kw)}))"
+
+
+@compiles(_elements, "postgresql")
+def _elements_postgresql(element: _elements, compiler: Any, **kw: Any) -> str:
+    given = compiler.process(element.clauses, **kw)
+    return f"(SELECT jsonb_array_elements_text(CAST({given} AS jsonb)))"
 
 
 def status_now(run: Row[Any]) -> RunStatus:
@@ -106,7 +123,7 @@ def read_runs(
     metric_names: Collection[str] | None = None,
     is_detailed: bool = False,
 ) -> list[RunRecord]:
-    """Return the runs that meet all conditions, in five queries for up to 10,000.
+    """Return the runs that meet all conditions, in five queries however many.
 
     Args:
         connection: Its transaction makes the queries see one state.
@@ -128,9 +145,7 @@ def read_runs(
     query = query.where(*conditions).order_by(*(newest_first() if order is None else order))
     rows = raw_rows(connection.execute(query.limit(limit).offset(offset or None)))
     found = [dict(zip(keys, row, strict=True)) for row in rows]
-    for start in range(0, len(found), _IDS_PER_QUERY):
-        part = found[start : start + _IDS_PER_QUERY]
-        _attach(connection, {run["experiment_id"]: run for run in part}, metric_names)
+    _attach(connection, {run["experiment_id"]: run for run in found}, metric_names)
     return [_record(run) for run in found]
 
 
@@ -162,7 +177,8 @@ def _of_runs(
     *conditions: ColumnElement[bool],
 ) -> Iterable[tuple[Any, ...]]:
     """Return the rows of a table that belong to some runs, in no order."""
-    query = select(table).where(table.c.experiment_id.in_(runs), *conditions)
+    is_meant = table.c.experiment_id.op("IN", is_comparison=True)(_elements(json.dumps([*runs])))
+    query = select(table).where(is_meant, *conditions)
     return raw_rows(connection.execute(query))
 
 
@@ -200,16 +216,18 @@ def _name_id(name: str) -> ScalarSelect[int]:
     return select(names.c.id).where(names.c.name == name).scalar_subquery()
 
 
-def recorded_points(connection: Connection, run_id: int) -> Iterator[tuple[str, int, float]]:
-    """Yield (metric, step, value) of a run in the order of recording, without superseded ones."""
+def summarize(connection: Connection, run_id: int) -> dict[str, RunningSummary]:
+    """Return the summaries of a run, folded anew from the points that are not superseded."""
     points = metric_points.c
     query = (
         of_current_attempts(metric_points, names.c.name, points.step, points.value)
         .where(points.run_id == run_id)
         .order_by(points.attempt, points.seq)
     )
+    summaries: dict[str, RunningSummary] = {}
     for name, step, value in connection.execute(query.execution_options(yield_per=10_000)):
-        yield name, step, null_as_nan(value)
+        summaries.setdefault(name, RunningSummary()).add(step, null_as_nan(value))
+    return summaries
 
 
 def read_expert_stats(connection: Connection, run_id: int, name: str) -> list[ExpertStats]:

@@ -16,7 +16,7 @@ from research_eval.store.batch import RunKey, write_summaries
 from research_eval.store.checks import storable
 from research_eval.store.params import write_params
 from research_eval.store.process import owner_here
-from research_eval.store.queries import recorded_points, status_columns, status_now
+from research_eval.store.queries import status_columns, status_now, summarize
 from research_eval.store.schema import (
     attempts,
     experiments,
@@ -27,7 +27,6 @@ from research_eval.store.schema import (
 )
 from research_eval.store.segments import Owner
 from research_eval.store.statements import transition, write_rows
-from research_eval.store.summary import RunningSummary
 
 RESERVED_NAMES = ("last", "best")
 _ID = re.compile(r"\w[\w.-]{0,199}")
@@ -69,7 +68,7 @@ def insert_run(
         .returning(experiments.c.id)
     ).scalar_one()
     key = RunKey(run_id, new.experiment_id, 1)
-    _insert_attempt(connection, key, None)
+    _insert_attempt(connection, key, None, moment)
     write_params(connection, new.experiment_id, json.loads(new.full_config_json))
     labels = [(new.experiment_id, storable(tag)) for tag in new.tags]
     write_rows(connection, tags, ("experiment_id", "tag"), labels, existing="keep")
@@ -117,13 +116,18 @@ def continue_run(connection: Connection, experiment_id: str, step: int) -> Owner
         stop_requested=None,
         error=None,
     )
-    _insert_attempt(connection, key, step)
+    _insert_attempt(connection, key, step, utc_now())
     _summarize_again(connection, key)
     return owner
 
 
+def is_run_id(text: str) -> bool:
+    """Return whether a text can be the id of a run, and so the name of its folder."""
+    return _ID.fullmatch(text) is not None and text not in RESERVED_NAMES
+
+
 def _check_id(connection: Connection, new: NewRun) -> None:
-    if not _ID.fullmatch(new.experiment_id) or new.experiment_id in RESERVED_NAMES:
+    if not is_run_id(new.experiment_id):
         raise StoreError(
             f"'{new.experiment_id}' cannot be the id of a run: an id is made of up to 200 letters, "
             f"digits, '_', '-' and '.', and is none of {', '.join(RESERVED_NAMES)}"
@@ -156,7 +160,9 @@ def _insert_schema(connection: Connection, schema_json: str | None) -> str | Non
     return digest
 
 
-def _insert_attempt(connection: Connection, key: RunKey, resumed_step: int | None) -> None:
+def _insert_attempt(
+    connection: Connection, key: RunKey, resumed_step: int | None, started: str | utc_now
+) -> None:
     process = select(experiments.c.host, experiments.c.pid).where(experiments.c.id == key.run_id)
     host, pid = connection.execute(process).one()
     connection.execute(
@@ -164,7 +170,7 @@ def _insert_attempt(connection: Connection, key: RunKey, resumed_step: int | Non
             run_id=key.run_id,
             attempt=key.attempt,
             status=RunStatus.RUNNING,
-            started=utc_now(),
+            started=started,
             host=host,
             pid=pid,
             resumed_step=resumed_step,
@@ -181,8 +187,6 @@ def _close_attempts(connection: Connection, run_id: int, status: RunStatus, step
 
 
 def _summarize_again(connection: Connection, key: RunKey) -> None:
-    summaries: dict[str, RunningSummary] = {}
-    for name, step, value in recorded_points(connection, key.run_id):
-        summaries.setdefault(name, RunningSummary()).add(step, value)
+    summaries = summarize(connection, key.run_id)
     connection.execute(metrics.delete().where(metrics.c.experiment_id == key.experiment_id))
     write_summaries(connection, key.experiment_id, summaries)

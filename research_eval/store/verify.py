@@ -11,11 +11,11 @@ from sqlalchemy import Connection, ForeignKey, func, select
 from sqlalchemy.exc import DatabaseError
 
 from research_eval.records import RunStatus
-from research_eval.store.batch import write_summaries
+from research_eval.store.batch import read_summaries, write_summaries
 from research_eval.store.database import Store
-from research_eval.store.queries import recorded_points
+from research_eval.store.queries import summarize
 from research_eval.store.schema import artifacts, experiments, metadata, metrics
-from research_eval.store.summary import RunningSummary, nan_as_null, null_as_nan
+from research_eval.store.summary import RunningSummary, nan_as_null
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def rebuild_summaries(store: Store) -> int:
                 select(experiments.c.id).where(experiments.c.experiment_id == run)
             )
             connection.execute(metrics.delete().where(metrics.c.experiment_id == run))
-            write_summaries(connection, run, _folded(connection, int(key or 0)))
+            write_summaries(connection, run, summarize(connection, int(key or 0)))
     return len(wrong)
 
 
@@ -122,25 +122,14 @@ def _compared(connection: Connection) -> Iterator[tuple[str, int, list[str]]]:
     """Yield each run with the metrics whose summary is wrong, missing or superfluous."""
     runs = select(experiments.c.experiment_id, experiments.c.id).order_by(experiments.c.id)
     for run, key in connection.execute(runs).all():
-        of_run = select(metrics).where(metrics.c.experiment_id == run)
-        stored = {
-            name: RunningSummary(null_as_nan(value), *rest)
-            for _run, name, value, *rest in connection.execute(of_run)
-        }
-        folded = _folded(connection, key)
+        stored = read_summaries(connection, run)
+        folded = summarize(connection, key)
         wrong = [
             name
             for name in sorted(stored.keys() | folded.keys())
             if _comparable(stored.get(name)) != _comparable(folded.get(name))
         ]
         yield run, key, wrong
-
-
-def _folded(connection: Connection, key: int) -> dict[str, RunningSummary]:
-    summaries: dict[str, RunningSummary] = {}
-    for name, step, value in recorded_points(connection, key):
-        summaries.setdefault(name, RunningSummary()).add(step, value)
-    return summaries
 
 
 def _comparable(summary: RunningSummary | None) -> object:
