@@ -66,6 +66,11 @@ class CoupledParams(LayeredParams):
     }
 
 
+def exchanges_messages(params: CoupledParams, coupling: str) -> bool:
+    """Return whether there are messages: not in the ablation, and not where one expert is alone."""
+    return coupling != "mean" and params.num_experts > 1
+
+
 @dataclass(frozen=True, slots=True)
 class Coupled:
     """What a coupling did.

@@ -30,6 +30,7 @@ from research_eval.models._coupling import (
     CoupledParams,
     coupled_cost,
     exchange,
+    exchanges_messages,
     per_degree,
 )
 from research_eval.spec import INIT_STD, BodyContext, BodyCost, ModelSpec
@@ -95,13 +96,13 @@ class GraphCoupling(nn.Module):
 
 def build(params: GNNMoEParams, context: BodyContext) -> CoupledBody:
     """Return the body."""
-    make = None if params.coupling == "mean" else lambda: GraphCoupling(params)
-    return CoupledBody(params, context, make)
+    exchanges = exchanges_messages(params, params.coupling)
+    return CoupledBody(params, context, (lambda: GraphCoupling(params)) if exchanges else None)
 
 
 def cost(params: GNNMoEParams, context: BodyContext, length: int) -> BodyCost:
     """Count the body: per round two D x D products, two dots and the sum over neighbours."""
-    if params.coupling == "mean":
+    if not exchanges_messages(params, params.coupling):
         return coupled_cost(params, context, length)
     width, experts, rounds = params.embed_dim, params.num_experts, params.gnn_layers
     flops = 4 * width**2 * experts + 2 * experts**2 * width + 4 * experts * width

@@ -185,7 +185,9 @@ class GoE(nn.Module):
         """Return the terms over all decisions of the batch: the pool is one, whatever the step."""
         probs_TE = torch.cat([decision.probs_MA for decision in decisions])
         chosen_T1 = torch.cat([decision.chosen_M for decision in decisions]).unsqueeze(1)
-        entropy = torch.special.entr(probs_TE).sum() / max(1, len(probs_TE))
+        # Without the bound, a probability of exactly 0 would have a gradient of infinity.
+        bounded_TE = probs_TE.clamp(min=torch.finfo(probs_TE.dtype).tiny)
+        entropy = torch.special.entr(bounded_TE).sum() / max(1, len(probs_TE))
         most = math.log(self.params.num_experts)
         return {
             "router_entropy_gap": AuxLoss(most - entropy, self.params.entropy_loss_weight),

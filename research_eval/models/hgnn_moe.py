@@ -38,6 +38,7 @@ from research_eval.models._coupling import (
     CoupledParams,
     coupled_cost,
     exchange,
+    exchanges_messages,
     per_degree,
 )
 from research_eval.spec import INIT_STD, BodyContext, BodyCost, ModelSpec
@@ -203,8 +204,8 @@ def build(params: HGNNMoEParams, context: BodyContext) -> CoupledBody:
     Raises:
         ConfigError: If the hyperedges do not fit the experts.
     """
-    make = None if params.coupling == "mean" else lambda: HypergraphCoupling(params)
-    return CoupledBody(params, context, make)
+    exchanges = exchanges_messages(params, params.coupling)
+    return CoupledBody(params, context, (lambda: HypergraphCoupling(params)) if exchanges else None)
 
 
 def cost(params: HGNNMoEParams, context: BodyContext, length: int) -> BodyCost:
@@ -213,7 +214,7 @@ def cost(params: HGNNMoEParams, context: BodyContext, length: int) -> BodyCost:
     The sum is 2 E^2 D per token however many hyperedges there are. K takes 2 E^2 H once per step,
     spread over one row here. Gates add the experts' scores, their means, and K for each token.
     """
-    if params.coupling == "mean":
+    if not exchanges_messages(params, params.coupling):
         return coupled_cost(params, context, length)
     width, experts, hyperedges = params.embed_dim, params.num_experts, len(members_of(params))
     operator_flops = 2 * experts**2 * hyperedges

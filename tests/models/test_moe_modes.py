@@ -3,9 +3,8 @@
 import pytest
 
 from research_eval.registry import MODELS_MAP, ROUTERS_MAP
-from research_eval.testing import learning_checks, params_checks
+from research_eval.testing import learning_checks
 from research_eval.testing.combinations import all_combinations, pairwise
-from research_eval.testing.model_checks import MODEL_CHECKS
 from research_eval.testing.subject import Subject
 
 AXES = {
@@ -23,12 +22,6 @@ OTHERS = [
     ("k1_weight", "straight_through"),
     ("checkpoint_activations", True),
 ]
-# What takes hundreds of steps is tested per router, and what concerns the class once per model.
-QUICK = [
-    check
-    for check in MODEL_CHECKS
-    if check.run.__module__ not in (learning_checks.__name__, params_checks.__name__)
-]
 
 
 def is_legal(mode):
@@ -40,25 +33,22 @@ def in_words(mode):
     return "-".join(map(str, mode.values()))
 
 
-def assert_all_kept(mode):
+def subject_of(mode):
     fields = dict(mode)
     task, other = fields.pop("task"), fields.pop("other", ())
     fields |= dict([other]) if other else {}
-    subject = Subject.of(MODELS_MAP["moe"], task, **{"embed_dim": 16, "num_heads": 2, **fields})
-    for check in QUICK:
-        if check.applies(subject):
-            check.run(subject)
+    return Subject.of(MODELS_MAP["moe"], task, **{"embed_dim": 16, "num_heads": 2, **fields})
 
 
 @pytest.mark.parametrize("mode", pairwise(AXES | {"other": OTHERS}, is_legal), ids=in_words)
-def test_any_two_modes_together(mode):
-    assert_all_kept(mode)
+def test_any_two_modes_together(mode, assert_quick_promises):
+    assert_quick_promises(subject_of(mode))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", all_combinations(AXES, is_legal), ids=in_words)
-def test_all_modes_together(mode):
-    assert_all_kept(mode)
+def test_all_modes_together(mode, assert_quick_promises):
+    assert_quick_promises(subject_of(mode))
 
 
 @pytest.mark.parametrize("router", ["sigmoid", "noisy_topk", "threshold", "expert_choice"])
