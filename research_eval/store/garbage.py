@@ -140,7 +140,8 @@ def give_space_back(store: Store) -> None:
     with store_errors(address), closing(sqlite3.connect(address.path, timeout=30.0)) as database:
         if database.execute("PRAGMA auto_vacuum").fetchone() == (2,):
             while database.execute("PRAGMA freelist_count").fetchone() != (0,):
-                database.execute(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})").fetchall()
+                # `execute` would stop after the first page.
+                database.executescript(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})")
         else:
             database.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect with VACUUM
             database.execute("VACUUM")
