@@ -156,18 +156,19 @@ def _attach(
 ) -> None:
     """Give each run its metrics, flags, tags and notes."""
     for run in runs.values():
-        run |= {"metrics": {}, "flags": {}, "tags": [], "notes": []}
+        run["metrics"], run["flags"], run["tags"], run["notes"] = {}, {}, (), ()
+    summaries = {run_id: run["metrics"] for run_id, run in runs.items()}
     is_metric = [] if wanted is None else [metrics.c.metric_name.in_(wanted)]
     for row in _of_runs(connection, metrics, runs, *is_metric):
-        summary = MetricSummary._make(row[2:])  # unpacking takes half as long again
+        summary = MetricSummary._make(row[2:])  # unpacking the row takes half as long again
         is_nan = row[2] is None
-        runs[row[0]]["metrics"][row[1]] = summary._replace(value=nan) if is_nan else summary
+        summaries[row[0]][row[1]] = summary._replace(value=nan) if is_nan else summary
     for run_id, name, reason in _of_runs(connection, flags, runs):
         runs[run_id]["flags"][name] = reason
-    for run_id, tag in _of_runs(connection, tags, runs):
-        runs[run_id]["tags"].append(tag)
+    for run_id, tag in sorted(_of_runs(connection, tags, runs)):
+        runs[run_id]["tags"] += (tag,)
     for _, run_id, timestamp, text in sorted(_of_runs(connection, notes, runs)):
-        runs[run_id]["notes"].append(Note(parse_time(timestamp), text))
+        runs[run_id]["notes"] += (Note(parse_time(timestamp), text),)
 
 
 def _of_runs(
@@ -184,19 +185,13 @@ def _of_runs(
 
 def _record(values: dict[str, Any]) -> RunRecord:
     now, process = values.pop("now"), values.pop("process")
-    status = _true_status(values["status"], values["heartbeat"], values["pid"], process, now)
+    status, heartbeat = values["status"], values["heartbeat"]
+    values["status"] = _true_status(status, heartbeat, values["pid"], process, now)
+    values["contended"] = bool(values["contended"])
     for name in _TIMES:
         if values[name] is not None:
             values[name] = parse_time(values[name])
-    return RunRecord(
-        **values
-        | {
-            "status": status,
-            "contended": bool(values["contended"]),
-            "tags": tuple(sorted(values["tags"])),
-            "notes": tuple(values["notes"]),
-        }
-    )
+    return RunRecord(**values)
 
 
 def count_by_status(connection: Connection) -> dict[RunStatus, int]:
