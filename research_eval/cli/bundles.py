@@ -1,4 +1,4 @@
-"""`runs export`, `import`: runs to a file and back."""
+"""`runs export`, `import`: runs to a file and back, and from other trackers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,19 @@ from research_eval.records import ArtifactKind
 
 if TYPE_CHECKING:
     from research_eval.store import Store
+    from research_eval.store.importing import Imported
 
 _SHOWN_IDS = 10
+
+
+class Source(StrEnum):
+    """Whose records are imported."""
+
+    BUNDLE = "bundle"
+    MLFLOW = "mlflow"
+    TENSORBOARD = "tensorboard"
+    TRACKIO = "trackio"
+    WANDB = "wandb"
 
 
 class ExportFormat(StrEnum):
@@ -129,18 +140,24 @@ def _kinds(words: Sequence[str]) -> list[ArtifactKind]:
 
 
 def import_runs(
-    bundle: Annotated[Path, typer.Argument(metavar="FILE", help="What `runs export` wrote.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A bundle; with --from, a tracker's file or folder."),
+    ],
+    source: Annotated[
+        Source, typer.Option("--from", help="Whose records they are; a bundle is our own.")
+    ] = Source.BUNDLE,
     as_new: Annotated[
         bool,
         typer.Option("--as-new", help="Give new ids to runs whose ids mean other runs here."),
     ] = False,
     database: DbOption = None,
 ) -> None:
-    """Take the runs of a bundle in: all of them or none, and none twice."""
-    from research_eval.store.importing import import_bundle
-
-    with writing(database) as store:
-        done = import_bundle(store, bundle, as_new=as_new)
+    """Take runs in, also those of other trackers: all of them or none, and none twice."""
+    if source is Source.BUNDLE:
+        done = _import_bundle(path, as_new, database)
+    else:
+        done = _import_from(source.value, path, as_new, database)
     note(f"took in {len(done.ids)} runs with {done.rows:,} rows, read back and compared")
     if done.skipped:
         note(f"{len(done.skipped)} were here already, just so: {_some(done.skipped)}")
@@ -149,6 +166,24 @@ def import_runs(
             note(f"run {printable(old)} is here as {printable(new)}")
     if done.ids:
         note(f"next: research-eval runs show {next(iter(done.ids.values()))}")
+
+
+def _import_bundle(path: Path, as_new: bool, database: str | None) -> Imported:
+    from research_eval.store.importing import import_bundle
+
+    with writing(database) as store:
+        return import_bundle(store, path, as_new=as_new)
+
+
+def _import_from(tracker: str, path: Path, as_new: bool, database: str | None) -> Imported:
+    from research_eval.importers.taking import find, import_found
+
+    found = find(tracker, path)
+    note(f"read {len(found.runs)} runs of {tracker} in {printable(path)}")
+    for kind, number in found.left_out.items():
+        note(f"left out: {number:,} {kind}")
+    with writing(database, create=True) as store:
+        return import_found(found, store, as_new=as_new)
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -29,12 +29,12 @@ def add_to(group: typer.Typer) -> None:
 
 
 @contextmanager
-def writing(database: str | None) -> Iterator[Store]:
-    """Open the store that is meant for changes, and say where it is."""
+def writing(database: str | None, *, create: bool = False) -> Iterator[Store]:
+    """Open the store that is meant for changes, or make it, and say where it is."""
     from research_eval.store import Store
     from research_eval.store.location import locate
 
-    with Store.open(database or locate(create=False)) as store:
+    with Store.open(database or locate(create=create), create=create) as store:
         note(f"database: {printable(store.path or store.url)}")
         yield store
 

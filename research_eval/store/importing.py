@@ -66,7 +66,9 @@ def import_bundle(store: Store, path: Path, *, as_new: bool) -> Imported:
             _refuse_outsiders(source, path, all_ids(source))
             # A bundle may leave out files; then it says nothing of them either.
             compared = [table for table in OF_RUNS if table is not artifacts]
-            return merge(store, source, path, as_new=as_new, compared=compared, files=folder / FILES)
+            return merge(
+                store, source, path, as_new=as_new, compared=compared, files=folder / FILES
+            )
 
 
 def merge(
