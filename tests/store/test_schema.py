@@ -159,6 +159,8 @@ def documented(tmp_path_factory):
                     dataset_name="parity",
                     seed=number,
                     tags=("paper",),
+                    study="first",
+                    trial=number,
                 )
             )
             for step in range(5):
@@ -167,6 +169,8 @@ def documented(tmp_path_factory):
             writer.log_array("load_share", np.array([0.5, 0.5]), layer=0, step=4)
             writer.flag("floor", "below")
             writer.finish(RunStatus.INTERRUPTED)
+        record(store, "unwanted", {"m": 1.0})
+        store.delete(["unwanted"])
         store.resume("run-1", step=2).finish(RunStatus.FAILED, error="Traceback: boom")
     return path
 
@@ -184,7 +188,7 @@ def test_the_documentation_names_every_table_and_only_tests_that_exist(documente
     text = DOCS.read_text(encoding="utf-8")
     for _, name in described(documented):
         assert f"`{name}`" in text or name.startswith(("sqlite_", "ix_")), name
-    known = "".join(p.read_text() for p in Path(__file__).parent.glob("test_*.py"))
+    known = "".join(p.read_text() for p in Path(__file__).parents[1].rglob("test_*.py"))
     contract = Path(sys.modules["research_eval.testing.runs"].__file__).parent
     known += "".join(p.read_text() for p in contract.glob("*_checks.py"))
     mentioned = re.findall(r"`(test_\w+)`", text)
