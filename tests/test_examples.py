@@ -1,12 +1,15 @@
 """Every example runs, in a reduced form; and every architecture has one on parity."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from research_eval import MODELS_MAP, run
 from research_eval.records import RunStatus
+from research_eval.store import Store
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples" / "configs").glob("*.json"))
 
@@ -58,3 +61,16 @@ def test_every_model_has_an_example_on_parity_at_the_reference_setting():
         assert example["scheduler_params"]["name"] == "cosine_warmup"
         sizes = {"num_samples": 20000, "val_samples": 4000, "seq_len": 16, "vocab_size": 8}
         assert example["dataset_params"] == sizes
+
+
+def test_the_script_that_is_tracked():
+    script = Path(__file__).resolve().parents[1] / "examples" / "track.py"
+    command = [sys.executable, "-W", "error", str(script), "--steps", "50", "--lr", "0.2"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert told.stderr == ""
+    with Store.open("experiment_results.db", mode="ro") as store:
+        record = store.run("last")
+    assert record.experiment_id in told.stdout
+    assert json.loads(record.full_config_json) == {"lr": 0.2, "steps": 50, "seed": 0}
+    assert record.metrics["train/loss"].count == 50
+    assert record.value("final/loss") < 1

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at recorded runs.")
 
+SHOWN_PACKAGES = 10
+
 ELSEWHERE = frozenset(
     {
         "config_schema_json",
@@ -167,6 +169,7 @@ def show(
         "metrics": _metric,
         "artifacts": _artifact,
         "uncommitted": _diff,
+        "environment": _environment,
     }
     print_sections(sections, form, texts=texts)
 
@@ -215,3 +218,12 @@ def _diff(diff: str) -> str:
 
 def _artifact(artifact: Mapping[str, Any]) -> str:
     return f"{artifact['kind']}, {size(artifact['bytes'])}"
+
+
+def _environment(value: object) -> str:
+    """Return a fact as text; of a long list of packages only how many there are."""
+    if isinstance(value, Mapping):
+        if len(value) > SHOWN_PACKAGES:
+            return f"{len(value)} packages; --format json has them"
+        return printable(", ".join(f"{name} {inner}" for name, inner in value.items()))
+    return printable(value)
