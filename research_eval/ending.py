@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 
-from research_eval.errors import CollapsedError, DivergedError, StoppedError
+from research_eval.errors import CollapsedError, DivergedError, PrunedError, StoppedError
 from research_eval.records import RunStatus
 from research_eval.redaction import without_password
 
@@ -37,6 +37,8 @@ def _described(error: BaseException) -> tuple[RunStatus, str]:
             return RunStatus.DIVERGED, str(error)
         case CollapsedError():
             return RunStatus.COLLAPSED, str(error)
+        case PrunedError():
+            return RunStatus.PRUNED, str(error)
         case StoppedError() | KeyboardInterrupt() | SignalExit():
             return RunStatus.INTERRUPTED, str(error) or "interrupted"
         case SystemExit(code=None | 0):

@@ -8,7 +8,8 @@
     ├── StoreError           exit 4   a database that cannot be opened, read or written
     ├── RunError             exit 5   a run that failed
     │   ├── DivergedError    exit 5   a run whose loss stopped being finite
-    │   └── CollapsedError   exit 5   a run that was ended because its experts collapsed
+    │   ├── CollapsedError   exit 5   a run that was ended because its experts collapsed
+    │   └── PrunedError      exit 5   a run that its study ended
     ├── IncompleteError      exit 6   fewer results than were asked for
     └── StoppedError         exit 128 + signal   a run that was interrupted, with a resume point
 
@@ -136,6 +137,21 @@ class CollapsedError(RunError):
 
     def __str__(self) -> str:
         return f"ended at step {self.step}: {'; '.join(self.flags.values())}"
+
+
+class PrunedError(RunError):
+    """A run that its study ended because others did better.
+
+    Args:
+        step: The optimizer step at which it was ended.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(step)
+
+    def __str__(self) -> str:
+        return f"ended at step {self.step}, since other trials did better there"
 
 
 class IncompleteError(ResearchEvalError):

@@ -6,11 +6,11 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -19,12 +19,12 @@ from research_eval.allocator import tune_allocator
 from research_eval.config import Experiment, json_schema, load_text
 from research_eval.diagnostics.collapse import EARLY_SHARE, premature_saturation
 from research_eval.ending import ending
-from research_eval.errors import ConfigError, RunError, StoreError
+from research_eval.errors import ConfigError, PrunedError, RunError, StoreError
 from research_eval.handover import hand_over
 from research_eval.interrupt import stop_on_signals
 from research_eval.network import Network
 from research_eval.prepare import Prepared, build_network, components, prepare
-from research_eval.records import NewRun, RunRecord, RunStatus
+from research_eval.records import ArtifactKind, NewRun, Place, RunRecord, RunStatus
 from research_eval.registry import plugin_reference
 from research_eval.runlog import LoggedWatcher
 from research_eval.store import PendingError, RunWriter, Store
@@ -34,6 +34,16 @@ from research_eval.system import SystemSampler
 from research_eval.training.checkpoint import resume_step
 from research_eval.training.progress import StopSignal, Watcher
 from research_eval.training.train import Files, Trainer, steps_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+BEFORE_ALL_STEPS = -1
+"""What an attempt without a resume point continues from: nothing recorded before it counts."""
+
+Judge = Callable[[int, Mapping[str, float]], bool]
+"""Told step and metrics of every point; says whether the run is to end as PRUNED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,14 @@ class Outcome:
 
 
 def run(
-    prepared: Prepared, store: Store, watcher: Watcher, *, again: bool = False, source: str = ""
+    prepared: Prepared,
+    store: Store,
+    watcher: Watcher,
+    *,
+    again: bool = False,
+    source: str = "",
+    place: Place | None = None,
+    judge: Judge | None = None,
 ) -> Outcome:
     """Carry out an experiment and record it; what is recorded already is not done twice.
 
@@ -60,8 +77,11 @@ def run(
         again: Run it even if a completed run of the same configuration, code, data and seed
             is recorded.
         source: Where the configuration came from, for the record.
+        place: What the run belongs to.
+        judge: Who may end it as PRUNED.
 
     Raises:
+        PrunedError: If `judge` ended it.
         RunError: If it failed; the record keeps the traceback.
         StoppedError: If a signal stopped it; the same call continues.
         StoreError: If the store cannot be written.
@@ -71,8 +91,30 @@ def run(
             return Outcome(record, "skipped")
         files = Files(store.artifact_dir / record.experiment_id)
         if record.status in (RunStatus.INTERRUPTED, RunStatus.LOST) and files.resume.exists():
-            return Outcome(_carry_out(prepared, store, watcher, record.experiment_id), "resumed")
-    return Outcome(_carry_out(prepared, store, watcher, None, source=source), "ran")
+            record = _carry_out(prepared, store, watcher, record.experiment_id, judge)
+            return Outcome(record, "resumed")
+    new = _new_run(prepared, source, place or Place())
+    return Outcome(_carry_out(prepared, store, watcher, new, judge), "ran")
+
+
+def continue_run(
+    run_id: str, prepared: Prepared, store: Store, watcher: Watcher, judge: Judge | None
+) -> Outcome | None:
+    """Make another attempt of a run, from its resume point or else from the start.
+
+    Returns:
+        None if it was made by other code or on other data, so that it cannot be continued.
+
+    Raises:
+        RunError: As `run` does.
+    """
+    record = store.run(run_id)
+    if record.status is RunStatus.COMPLETED:
+        return Outcome(record, "skipped")
+    then = (record.config_hash, record.code_hash, record.data_hash)
+    if then != (prepared.config_hash, prepared.code_hash, prepared.dataset.fingerprint):
+        return None
+    return Outcome(_carry_out(prepared, store, watcher, run_id, judge), "resumed")
 
 
 def recorded(prepared: Prepared, store: Store) -> list[RunRecord]:
@@ -111,25 +153,26 @@ def resume(record: RunRecord, store: Store, watcher: Watcher) -> Outcome:
                 f"run {run_id} cannot continue: its {what} is not what it began with; "
                 "run its configuration anew"
             )
-    return Outcome(_carry_out(prepared, store, watcher, run_id), "resumed")
+    return Outcome(_carry_out(prepared, store, watcher, run_id, None), "resumed")
 
 
 def _carry_out(
     prepared: Prepared,
     store: Store,
     watcher: Watcher,
-    resumed_id: str | None,
-    *,
-    source: str = "",
+    started: NewRun | str,
+    judge: Judge | None,
 ) -> RunRecord:
-    tuned = tune_allocator()
+    """Carry out a new run, or another attempt of the one with this id."""
+    tune_allocator()
     with _threads(prepared.experiment.config.training_params.num_threads):
         network = build_network(prepared)
-        if resumed_id is None:
-            writer = store.start(_new_run(prepared, source, tuned))
+        if isinstance(started, NewRun):
+            writer = store.start(started)
         else:
-            resume_point = Files(store.artifact_dir / resumed_id).resume
-            writer = store.resume(resumed_id, step=resume_step(resume_point))
+            resume_point = Files(store.artifact_dir / started).resume
+            step = resume_step(resume_point) if resume_point.exists() else BEFORE_ALL_STEPS
+            writer = store.resume(started, step=step)
         meter = machine.ContentionMeter()
         with (
             _listed(store, writer.experiment_id, watcher),
@@ -139,7 +182,7 @@ def _carry_out(
             stop.is_requested = lambda: writer.stop_requested
             files = Files(writer.folder)
             with LoggedWatcher(watcher, writer.folder / "run.log") as logged:
-                trainer = _train(prepared, network, writer, files, logged, stop)
+                trainer = _train(prepared, network, writer, files, logged, stop, judge)
                 hand_over(prepared, trainer, writer, files)
                 _judge_early_choices(trainer, store, writer)
         files.resume.unlink(missing_ok=True)
@@ -153,13 +196,15 @@ def _train(
     files: Files,
     watcher: Watcher,
     stop: StopSignal,
+    judge: Judge | None,
 ) -> Trainer:
     config = prepared.experiment.config
     is_resumed = files.resume.exists()
     if not is_resumed:
         _keep_plugins(prepared.experiment, writer)
         _declare(prepared, network, writer)
-    trainer = Trainer(config, network, prepared.dataset, writer, files, watcher, stop)
+    recorder = writer if judge is None else _Judged(writer, judge, _total_steps(prepared))
+    trainer = Trainer(config, network, prepared.dataset, recorder, files, watcher, stop)
     if is_resumed:
         watcher.say(f"continuing {writer.experiment_id} from step {trainer.restore()}")
 
@@ -191,21 +236,55 @@ def _judge_early_choices(trainer: Trainer, store: Store, writer: RunWriter) -> N
         writer.flag(name, reason)
 
 
-def _new_run(prepared: Prepared, source: str, allocator: str) -> NewRun:
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A `Recorder` that shows a judge every point but those of the last step, which end it anyway.
+
+    Raises:
+        PrunedError: From `log`, if the judge says so.
+    """
+
+    inner: RunWriter
+    judge: Judge
+    total_steps: int
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        self.inner.log(values, step=step)
+        if step < self.total_steps and self.judge(step, values):
+            Files(self.inner.folder).resume.unlink(missing_ok=True)
+            raise PrunedError(step)
+
+    def log_array(
+        self, name: str, values: npt.NDArray[np.generic], *, layer: int, step: int
+    ) -> None:
+        self.inner.log_array(name, values, layer=layer, step=step)
+
+    def flag(self, name: str, reason: str) -> None:
+        self.inner.flag(name, reason)
+
+    def artifact(self, kind: ArtifactKind, path: Path) -> None:
+        self.inner.artifact(kind, path)
+
+
+def _total_steps(prepared: Prepared) -> int:
+    return steps_of(prepared.experiment.config, len(prepared.dataset.train))[1]
+
+
+def _new_run(prepared: Prepared, source: str, place: Place) -> NewRun:
     experiment, dataset = prepared.experiment, prepared.dataset
     config = experiment.config
     commit, diff = provenance.git_state(experiment.base_dir)
     details = machine.environment(prepared.device) | {
-        "allocator": allocator,
+        "allocator": tune_allocator(),
         "base_dir": str(experiment.base_dir),
         "config_source": source,
         "data_source": dataset.source,
         "data_counts": dict(dataset.counts),
-        "total_steps": steps_of(config, len(dataset.train))[1],
+        "total_steps": _total_steps(prepared),
     }
     return NewRun(
         experiment_id=secrets.token_hex(6),
-        run_type="json",
+        run_type="json" if place.study is None else "optuna_trial",
         experiment_name=config.experiment_name,
         project=config.project,
         tags=tuple(config.tags),
@@ -225,6 +304,7 @@ def _new_run(prepared: Prepared, source: str, allocator: str) -> NewRun:
         git_diff=diff,
         argv=provenance.command(),
         hardware=machine.hardware_key(prepared.device),
+        **asdict(place),
         host=provenance.host(),
         pid=os.getpid(),
     )

@@ -1,21 +1,15 @@
-"""Many runs: a job is what one process needs to carry out one configuration with one seed.
+"""A job is what one process needs to carry out one configuration with one seed.
 
-Jobs are carried out one after another in this process, or by several worker processes. Each
-worker writes its own records to the store; what travels between processes is jobs, progress and
-results. A worker that dies takes one job with it, and another takes its place.
+Jobs and other tasks are carried out at a bench, which keeps what one task leaves for the next:
+the open store, and the data. What travels between processes is tasks, progress and results; each
+process writes its own records to the store.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -23,14 +17,43 @@ from typing import Literal, Protocol, Self
 from research_eval import execute
 from research_eval.config import Experiment, load_text
 from research_eval.errors import ResearchEvalError, RunError, StoppedError, StoreError
-from research_eval.interrupt import stop_on_signals
 from research_eval.prepare import Prepared, prepare
-from research_eval.records import RunRecord
+from research_eval.records import Place, RunRecord
 from research_eval.store import Store
-from research_eval.training.progress import Progress, StopSignal, Watcher
+from research_eval.training.progress import Watcher
 
-SIGNAL_LATENCY_S = 0.2
-"""How long a signal may wait until it is passed on to the workers."""
+
+class TaskWatcher(Watcher, Protocol):
+    """Someone who waits for a task, and may end it."""
+
+    def report(self, step: int, values: Mapping[str, float]) -> bool:
+        """Take the scores at a step, and say whether the task is to end as PRUNED."""
+
+
+class Task(Protocol):
+    """Something to be carried out and recorded, by this process or by another one."""
+
+    @property
+    def seed(self) -> int:
+        """Of its run."""
+
+    def carry_out(self, bench: Bench, watcher: TaskWatcher) -> Result:
+        """Do it; an error of ours is in the result, not raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a task.
+
+    Attributes:
+        action: What was done; "skipped" if it is recorded already, "failed" with an `error`.
+        record: The run as recorded; None if nothing was.
+    """
+
+    job: Task
+    action: Literal["ran", "resumed", "skipped", "failed"]
+    record: RunRecord | None = None
+    error: ResearchEvalError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +66,9 @@ class Job:
         source: Where the configuration came from, for the record.
         again: Whether to run what is recorded already.
         num_threads: CPU threads for a configuration that names none; None leaves torch's choice.
+        place: What the run belongs to.
+        continued: Id of the run that this is another attempt of.
+        reports: Metrics whose points are reported, since the run may be ended because of them.
     """
 
     config_json: str
@@ -51,6 +77,9 @@ class Job:
     source: str = ""
     again: bool = False
     num_threads: int | None = None
+    place: Place = field(default_factory=Place)
+    continued: str | None = None
+    reports: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, experiment: Experiment, seed: int, *, source: str, again: bool) -> Job:
@@ -66,54 +95,43 @@ class Job:
             changes["training_params.num_threads"] = self.num_threads
         return loaded.with_fields(changes)
 
+    def carry_out(self, bench: Bench, watcher: TaskWatcher) -> Result:
+        """Train the configuration and record it."""
+        prepared = None
+        try:
+            prepared = bench.prepare(self, watcher)
+            outcome = self._run(prepared, bench.store(), watcher)
+        except StoreError as error:
+            return Result(self, "failed", None, error)
+        except ResearchEvalError as error:
+            return Result(self, "failed", bench.record_of(prepared, error), error)
+        return Result(self, outcome.action, outcome.record)
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of a job.
+    def _run(self, prepared: Prepared, store: Store, watcher: TaskWatcher) -> execute.Outcome:
+        def judge(step: int, values: Mapping[str, float]) -> bool:
+            scores = {name: values[name] for name in self.reports if name in values}
+            return bool(scores) and watcher.report(step, scores)
 
-    Attributes:
-        action: What was done; "skipped" if it is recorded already, "failed" with an `error`.
-        record: The run as recorded; None if nothing was.
-    """
-
-    job: Job
-    action: Literal["ran", "resumed", "skipped", "failed"]
-    record: RunRecord | None = None
-    error: ResearchEvalError | None = None
-
-
-class Audience(Protocol):
-    """Who is told about jobs; each is known by its place in the list."""
-
-    def say(self, line: str) -> None:
-        """Take a line about what is going on."""
-
-    def progress(self, index: int, now: Progress) -> None:
-        """Take the state of a job's training."""
-
-    def done(self, index: int, result: Result) -> None:
-        """Take what became of a job."""
-
-
-@dataclass(slots=True)
-class _OneJob:
-    """The `Watcher` of one job of an audience."""
-
-    audience: Audience
-    index: int
-
-    def say(self, line: str) -> None:
-        self.audience.say(line)
-
-    def progress(self, now: Progress) -> None:
-        self.audience.progress(self.index, now)
+        asked = judge if self.reports else None
+        outcome = None
+        if self.continued is not None:
+            outcome = execute.continue_run(self.continued, prepared, store, watcher, asked)
+        return outcome or execute.run(
+            prepared,
+            store,
+            watcher,
+            again=self.again,
+            source=self.source,
+            place=self.place,
+            judge=asked,
+        )
 
 
-class Executor:
-    """Carries out jobs one after another, for as long as its context is open.
+class Bench:
+    """What a process keeps from task to task, for as long as its context is open.
 
     The data of the latest configuration is kept, so jobs that differ only in their seed share
-    it. The store is opened, and made if need be, when the first job has its data.
+    it. The store is opened, and made if need be, when the first task needs it.
 
     Args:
         url: The store.
@@ -136,26 +154,23 @@ class Executor:
         if self._store is not None:
             self._store.close()
 
-    def carry_out(self, job: Job, watcher: Watcher) -> Result:
-        """Carry out a job; an error of ours is in the result, not raised."""
-        prepared = None
-        try:
-            prepared = self._prepare(job, watcher).with_seed(job.seed)
-            store = self._open_store()
-            outcome = execute.run(prepared, store, watcher, again=job.again, source=job.source)
-        except StoreError as error:
-            return Result(job, "failed", None, error)
-        except ResearchEvalError as error:
-            return Result(job, "failed", self._record_of(prepared, error), error)
-        return Result(job, outcome.action, outcome.record)
+    def store(self) -> Store:
+        """Return the store.
 
-    def _open_store(self) -> Store:
+        Raises:
+            StoreError: If it cannot be opened.
+        """
         if self._store is None:
             self._store = Store.open(self._url, create=True)
         return self._store
 
-    def _prepare(self, job: Job, watcher: Watcher) -> Prepared:
-        key = replace(job, seed=0)
+    def prepare(self, job: Job, watcher: Watcher) -> Prepared:
+        """Return a job's configuration with its data and its seed.
+
+        Raises:
+            ResearchEvalError: As `prepare.prepare` does, for each seed anew.
+        """
+        key = replace(job, seed=0, place=Place(), continued=None)
         if self._latest is None or self._latest[0] != key:
             self._latest = None  # frees the data before the next is loaded
             try:
@@ -165,211 +180,12 @@ class Executor:
         prepared = self._latest[1]
         if isinstance(prepared, ResearchEvalError):
             raise prepared
-        return prepared
+        return prepared.with_seed(job.seed)
 
-    def _record_of(self, prepared: Prepared | None, error: ResearchEvalError) -> RunRecord | None:
+    def record_of(self, prepared: Prepared | None, error: ResearchEvalError) -> RunRecord | None:
         """Return the record of a run that ended with an error while it ran."""
         if prepared is None or not isinstance(error, RunError | StoppedError):
             return None
         with suppress(StoreError):  # the error that is being reported says more
-            return next(iter(execute.recorded(prepared, self._open_store())), None)
+            return next(iter(execute.recorded(prepared, self.store())), None)
         return None
-
-
-def run_here(jobs: Sequence[Job], url: str | Path, audience: Audience) -> None:
-    """Carry out jobs one after another in this process; a failed one does not stop the others.
-
-    Raises:
-        StoppedError: If a signal stopped one; those behind it are not started.
-        StoreError: If the store failed one; the others would fare no better.
-    """
-    with Executor(url) as executor:
-        for index, job in enumerate(jobs):
-            result = executor.carry_out(job, _OneJob(audience, index))
-            audience.done(index, result)
-            if isinstance(result.error, StoppedError | StoreError):
-                raise result.error
-
-
-# ---------------------------------------------------------------------------- several processes
-
-
-@dataclass(slots=True)
-class _Worker:
-    """A worker process, as its parent sees it; `index` is its job, None while it is idle."""
-
-    process: BaseProcess
-    pipe: Connection
-    index: int | None = None
-
-
-@dataclass(slots=True)
-class _Crew:
-    """The workers, and which jobs they have."""
-
-    url: str | Path
-    jobs: Sequence[Job]
-    audience: Audience
-    size: int
-    waiting: deque[int]
-    workers: list[_Worker] = field(default_factory=list)
-    fatal: StoreError | None = None
-
-    def busy(self) -> list[_Worker]:
-        """Return the workers that have a job."""
-        return [worker for worker in self.workers if worker.index is not None]
-
-    def hand_out(self) -> None:
-        """Give each idle worker a job, and hire as long as there are jobs and places."""
-        idle = [worker for worker in self.workers if worker.index is None]
-        while self.waiting and (idle or len(self.workers) < self.size):
-            worker = idle.pop() if idle else self._hire()
-            index = self.waiting[0]
-            try:
-                worker.pipe.send((index, self.jobs[index]))
-            except OSError:  # it died while it was idle
-                self.workers.remove(worker)
-                continue
-            worker.index = self.waiting.popleft()
-
-    def _hire(self) -> _Worker:
-        context = get_context("spawn")  # a fork would copy torch's threads' locks
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self.url), daemon=True)
-        process.start()
-        theirs.close()
-        self.workers.append(_Worker(process, ours))
-        return self.workers[-1]
-
-    def listen(self, *, stopping: bool) -> None:
-        """Wait for news of the workers for a moment, and pass it on."""
-        wait([w.pipe for w in self.busy()], timeout=SIGNAL_LATENCY_S)
-        for worker in self.busy():
-            try:
-                while worker.index is not None and worker.pipe.poll():
-                    self._receive(worker, worker.pipe.recv())
-            except (EOFError, OSError):
-                self._bury(worker, stopping=stopping)
-
-    def _receive(self, worker: _Worker, message: str | Progress | Result) -> None:
-        index = worker.index
-        if index is None:
-            return
-        if isinstance(message, Progress):
-            self.audience.progress(index, message)
-        elif isinstance(message, Result):
-            worker.index = None
-            if isinstance(message.error, StoreError):
-                self.fatal = message.error
-            self.audience.done(index, message)
-        else:
-            self.audience.say(message)
-
-    def _bury(self, worker: _Worker, *, stopping: bool) -> None:
-        """Take note that a worker has died; while stopping this is what it was asked for."""
-        worker.process.join()
-        self.workers.remove(worker)
-        if worker.index is not None and not stopping:
-            error = RunError(
-                f"a worker process died (exit code {worker.process.exitcode}); if its run had "
-                "begun, it is recorded as LOST and the same command continues it"
-            )
-            job = self.jobs[worker.index]
-            self.audience.done(worker.index, Result(job, "failed", None, error))
-
-    def pass_on(self, number: int) -> None:
-        """Send a signal to the workers that have a job."""
-        for worker in self.busy():
-            if worker.process.pid is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(worker.process.pid, number)
-
-    def dismiss(self) -> None:
-        """Let idle workers go and stop the others."""
-        for worker in self.workers:
-            worker.pipe.close()
-            if worker.index is not None:
-                worker.process.terminate()
-        for worker in self.workers:
-            worker.process.join()
-
-
-def run_in_workers(
-    jobs: Sequence[Job], url: str | Path, audience: Audience, *, workers: int
-) -> None:
-    """Carry out jobs in several processes; a failed one does not stop the others.
-
-    A configuration that names no number of CPU threads gets an even share of the machine.
-
-    Raises:
-        StoppedError: If a signal came: it was passed on, and what ran has a resume point.
-        StoreError: If the store failed one; the others would fare no better.
-    """
-    share = threads_each(workers)
-    jobs = [replace(job, num_threads=share) for job in jobs]
-    crew = _Crew(url, jobs, audience, workers, deque(range(len(jobs))))
-    with stop_on_signals() as stop:
-        try:
-            _work(crew, stop)
-        finally:
-            crew.dismiss()
-    if stop.number is not None:
-        raise StoppedError(stop.number)
-    if crew.fatal is not None:
-        raise crew.fatal
-
-
-def _work(crew: _Crew, stop: StopSignal) -> None:
-    """Hand out jobs until all are done, a signal has come, or the store fails."""
-    was_passed_on = False
-    while True:
-        stopping = stop.number is not None or crew.fatal is not None
-        if not stopping:
-            crew.hand_out()
-        if not crew.busy():
-            return
-        if stop.number is not None and not was_passed_on:
-            crew.pass_on(stop.number)
-            was_passed_on = True
-            crew.audience.say(f"stopping; waiting for {len(crew.busy())} resume points")
-        crew.listen(stopping=stop.number is not None)
-
-
-def threads_each(workers: int) -> int:
-    """Return the CPU threads of each of several workers, at least one."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    available = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, available // workers)
-
-
-def _serve(pipe: Connection, url: str | Path) -> None:
-    """Carry out the jobs that come through a pipe, until it is closed."""
-    if hasattr(os, "setsid"):
-        os.setsid()  # Ctrl-C at the terminal reaches the parent alone, which passes it on once
-    with Executor(url) as executor, suppress(EOFError, KeyboardInterrupt):
-        while True:
-            index, job = pipe.recv()
-            audience = _ToParent(pipe)
-            audience.done(index, executor.carry_out(job, _OneJob(audience, index)))
-
-
-@dataclass(slots=True)
-class _ToParent:
-    """An `Audience` at the other end of a pipe."""
-
-    pipe: Connection
-
-    def say(self, line: str) -> None:
-        self._send(line)
-
-    def progress(self, index: int, now: Progress) -> None:  # noqa: ARG002  # the parent knows it
-        self._send(now)
-
-    def done(self, index: int, result: Result) -> None:  # noqa: ARG002  # the parent knows it
-        self._send(result)
-
-    def _send(self, message: str | Progress | Result) -> None:
-        try:
-            self.pipe.send(message)
-        except OSError:  # the parent is gone: stop as if asked to, with a resume point
-            signal.raise_signal(signal.SIGTERM)

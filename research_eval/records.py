@@ -101,6 +101,17 @@ class NewRun:
     tags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a run belongs to: fields of `NewRun` that no configuration says."""
+
+    group: str | None = None
+    parent: str | None = None
+    phase: Phase | None = None
+    study: str | None = None
+    trial: int | None = None
+
+
 class MetricSummary(NamedTuple):
     """One metric of one run, without its history.
 

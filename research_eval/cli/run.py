@@ -125,10 +125,11 @@ def _carry_out(
     again: bool,
     workers: int,
 ) -> None:
-    from research_eval import jobs as many
+    from research_eval import executors
+    from research_eval.jobs import Job
 
     jobs = [
-        many.Job.of(experiment, seed, source=file, again=again)
+        Job.of(experiment, seed, source=file, again=again)
         for file, experiment in experiments.items()
         for seed in seeds or [experiment.config.seed]
     ]
@@ -138,13 +139,13 @@ def _carry_out(
     try:
         with display() as batch.display:
             if workers == 1:
-                many.run_here(jobs, url, batch)
+                executors.run_here(jobs, url, batch)
             else:
                 batch.say(
-                    f"{workers} workers with {many.threads_each(workers)} CPU threads each; "
+                    f"{workers} workers with {executors.threads_each(workers)} CPU threads each; "
                     "another number of threads may change the last digits of results"
                 )
-                many.run_in_workers(jobs, url, batch, workers=workers)
+                executors.run_in_workers(jobs, url, batch, workers=workers)
     finally:
         batch.show_results(form)
     batch.raise_if_incomplete()

@@ -150,7 +150,7 @@ class StudySpec:
         for kind, texts in ((Objective, self.objectives), (Bound, self.constraints)):
             for text in texts:
                 try:
-                    kind.parse(text)  # type: ignore[attr-defined]  # both have it
+                    kind.parse(text)
                 except ConfigError as error:
                     issues.append(Issue(kind.__name__.lower(), str(error)))
         if issues:
