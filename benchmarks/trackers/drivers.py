@@ -108,9 +108,9 @@ class Trackio:
         self.trackio.finish()
 
     def count(self, name: str) -> int:
-        runs = self.trackio.Api().runs("bench")
-        (run,) = [run for run in runs if run.name == name]
-        return len(run.history("m0"))
+        from trackio.sqlite_storage import SQLiteStorage
+
+        return sum(1 for row in SQLiteStorage.get_logs("bench", name) if "m0" in row)
 
     history = count
 
@@ -244,13 +244,15 @@ class Sacred:
     def start(self, name: str, p: int) -> None:
         from sacred import Experiment
         from sacred.observers import FileStorageObserver
-        from sacred.run import Run
+        from sacred.stdout_capturing import get_stdcapturer
 
         experiment = Experiment(name, save_git_info=False)
         experiment.observers.append(FileStorageObserver(self.folder / name, copy_sources=False))
         experiment.add_config(p=p)
         experiment.main(lambda: None)
-        self.run: Run = experiment._create_run()
+        self.run = experiment._create_run()
+        self.output = get_stdcapturer("no")[1]()
+        self.run._output_file = self.output.__enter__()  # what `experiment.run` does around `main`
         self.run._emit_started()
         self.run._start_heartbeat()
 
