@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection
 
+from research_eval.records import leaves
 from research_eval.store.checks import storable
 from research_eval.store.schema import params
 from research_eval.store.statements import write_rows
@@ -27,15 +29,20 @@ def write_params(connection: Connection, experiment_id: str, config: Any) -> Non
     )
 
 
-def flattened(value: Any, path: str = "") -> Iterator[tuple[str, str, float | None]]:
+def flattened(config: Mapping[str, Any]) -> Iterator[tuple[str, str, float | None]]:
     """Yield (dotted name, text, number) of every leaf of a configuration; a list is one leaf.
 
     The text of a string is the string, that of anything else its JSON. The number is None unless
-    the leaf is a number or a Boolean.
+    the leaf is a number or a Boolean; NaN, which nothing can be compared with, has none.
     """
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from flattened(inner, f"{path}.{name}" if path else name)
-        return
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    yield path, text, float(value) if isinstance(value, int | float) else None
+    for path, value in leaves(config):
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield path, text, _number(value) if isinstance(value, int | float) else None
+
+
+def _number(value: float) -> float | None:
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf if value > 0 else -math.inf
+    return None if math.isnan(number) else number

@@ -308,3 +308,13 @@ def test_a_time_is_compared_in_utc(database_url):
         assert store.run("run-3").timestamp == datetime(2026, 3, 31, 23, 30, tzinfo=UTC)
         assert ids(store, 'timestamp < "2026-04-01T01:31+02:00"') == [3]
         assert ids(store, 'timestamp < "2026-03-31T23:30"') == []
+
+
+def test_parameters_that_no_number_holds_are_compared_as_far_as_they_can(database_url):
+    huge = "1" + "0" * 400
+    with Store.open(database_url, create=True) as store:
+        store.start(new_run("run-1", full_config_json=f'{{"n": {huge}, "d": {{"x": -{huge}}}}}'))
+        store.start(new_run("run-2", full_config_json='{"n": NaN}'))
+        assert ids(store, "params.n > 1e308 and d.x < -1e308") == [1]
+        assert ids(store, "params.n < 5 or params.n >= 5") == [1]
+        assert store.run("run-1").params["n"] == int(huge)
