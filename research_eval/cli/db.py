@@ -138,17 +138,14 @@ def copy(
     goes wrong, DST is left as it was.
     """
     from research_eval.store import Store
-    from research_eval.store.copying import copy_store
+    from research_eval.store.copying import copy_store, take_in_waiting
 
-    with Store.open(source, mode="ro") as here:
-        waits = bool(here.waiting())
+    take_in_waiting(source)
     with (
-        Store.open(source, mode="rw" if waits else "ro") as here,
+        Store.open(source, mode="ro") as here,
         Store.open(target, create=True) as there,
         counting("copied") as show,
     ):
-        if waits:
-            here.take_in(here.spool_root, living=True)
         note(f"from {printable(here.url)} to {printable(there.url)}")
         done = copy_store(here, there, with_files=has_files, on_progress=show)
         left = "" if has_files else f"; the files stay in {here.artifact_dir}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, select
 
@@ -36,6 +37,21 @@ class Copied:
     files: int
     bytes: int
     running: tuple[str, ...]
+
+
+def take_in_waiting(url: str | Path) -> None:
+    """Take in what waits in spools, of living runs too, so that what is read now is complete.
+
+    Nothing is written where nothing waits: the store may be read-only.
+
+    Raises:
+        StoreError: If there is no store, or something waits and it cannot be written.
+    """
+    with Store.open(url, mode="ro") as store:
+        if not store.waiting():
+            return
+    with Store.open(url) as store:
+        store.take_in(store.spool_root, living=True)
 
 
 def copy_store(source: Store, target: Store, *, with_files: bool, on_progress: Progress) -> Copied:

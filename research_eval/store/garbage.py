@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, text, tuple_
 
+from research_eval.errors import StoreError
 from research_eval.records import RunStatus
 from research_eval.store.database import Store
 from research_eval.store.engine import store_errors
@@ -34,7 +35,7 @@ class Garbage:
     Attributes:
         runs: Ids of the runs in the trash, children before parents.
         points: How many points and arrays they have.
-        folders: Their folders, and those that no run owns.
+        folders: Their folders, and, beside a file, those that no run owns.
         file_bytes: Size of what these hold.
         kept: Ids of runs in the trash that must stay, since they still run or have children
             that are not in the trash.
@@ -66,12 +67,22 @@ def find_garbage(store: Store) -> Garbage:
         runs = tuple(row.experiment_id for row in trash if row.experiment_id not in kept)
         points = sum(_count(connection, group) for group in in_chunks(runs, RUNS_AT_ONCE))
         folders = [folder for run in runs if (folder := store.artifact_dir / run).is_dir()]
-        left = _old_folders(store.artifact_dir)
+        # Another server's database of the same name may own the others.
+        left = [] if store.path is None else _old_folders(store.artifact_dir)
         owned = set(present(connection, [folder.name for folder in left]))
     folders += [folder for folder in left if folder.name not in owned]
     sizes = (total_size(files_in(folder)) for folder in folders)
     still_there = tuple(row.experiment_id for row in trash if row.experiment_id in kept)
     return Garbage(runs, points, tuple(folders), sum(sizes), still_there)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename} cannot be removed: {error.strerror}; `db gc` may be called again"
+        ) from error
 
 
 def _count(connection: Connection, runs: list[str]) -> int:
@@ -94,7 +105,7 @@ def collect(store: Store, garbage: Garbage, on_rows: Callable[[int], None]) -> i
         on_rows: Called with the number of points removed since the last call.
 
     Raises:
-        StoreError: If the database cannot be written.
+        StoreError: If the database cannot be written, or a folder cannot be removed.
     """
     before = store.info().bytes
     for run in garbage.runs:
@@ -107,7 +118,7 @@ def collect(store: Store, garbage: Garbage, on_rows: Callable[[int], None]) -> i
         owned = set(present(connection, [folder.name for folder in garbage.folders]))
     for folder in garbage.folders:
         if folder.name not in owned:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
     give_space_back(store)
     return before - store.info().bytes
 

@@ -101,6 +101,8 @@ class RunWriter:
     @property
     def pending(self) -> int:
         """How many points and other records wait in the spool."""
+        if self._has_committed(self.spool.position):
+            return 0  # also where another process has taken some of them in
         committed = self._drain.records if self._drain is not None else 0
         return max(0, self.spool.records - committed)
 

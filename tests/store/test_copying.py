@@ -4,8 +4,9 @@ import pytest
 from sqlalchemy import func, select, text
 
 from research_eval.errors import StoreError
+from research_eval.records import RunStatus
 from research_eval.store import Store, transfer
-from research_eval.store.copying import copy_store
+from research_eval.store.copying import copy_store, take_in_waiting
 from research_eval.store.schema import experiments
 from research_eval.testing.runs import new_run, record
 
@@ -115,6 +116,24 @@ def test_a_folder_in_the_way_is_left_alone(source, target):
 def test_a_run_that_goes_on_is_said(source, target):
     source.start(new_run("alive"))
     assert copied(source, target).running == ("alive",)
+
+
+def test_what_waits_in_a_spool_is_taken_in_first(path, tmp_path):
+    with Store.open(path, create=True) as store:
+        writer = store.start(new_run("alive"))
+        writer.flush()
+        with store._writing():  # nobody else can write meanwhile
+            writer.log({"m": 1.0}, step=1)
+            with Store.open(path, mode="ro") as reader:
+                assert reader.waiting() == {"alive": 1}
+        take_in_waiting(path)
+        with Store.open(path, mode="ro") as reader:
+            assert reader.history("alive", "m").values.tolist() == [1.0]
+        writer.log({"m": 2.0}, step=2)
+        writer.finish(RunStatus.COMPLETED)
+        assert store.run("alive").metrics["m"].count == 2
+    with pytest.raises(StoreError, match="there is no database"):
+        take_in_waiting(tmp_path / "nothing.db")
 
 
 def test_progress_ends_at_the_total(source, target):

@@ -84,18 +84,21 @@ def test_a_run_that_is_restored_meanwhile_is_left_alone(store):
     assert (contents(store), files(store)) == before
 
 
-def test_a_folder_without_a_run_goes_when_it_is_old(store):
+def test_a_folder_beside_a_file_goes_when_it_is_old_and_no_run_owns_it(store):
     record(store, "run-1", {})
     for name, age in (("old", 2), ("young", 0), ("run-1", 2)):
         folder = store.artifact_dir / name
         folder.mkdir(exist_ok=True, parents=True)
         (folder / "file").write_text("12345")
         os.utime(folder, (time.time() - age * 86_400,) * 2)
+    # Beside a server, a folder may belong to another database of the same name.
+    gone = ["old"] if store.path else []
     found = find_garbage(store)
-    assert [folder.name for folder in found.folders] == ["old"]
-    assert found.file_bytes == 5
+    assert [folder.name for folder in found.folders] == gone
+    assert found.file_bytes == 5 * len(gone)
     swept(store)
-    assert sorted(folder.name for folder in store.artifact_dir.iterdir()) == ["run-1", "young"]
+    left = {folder.name for folder in store.artifact_dir.iterdir()}
+    assert left == {"old", "run-1", "young"} - {*gone}
 
 
 @pytest.mark.parametrize("mode", ["INCREMENTAL", "NONE"])

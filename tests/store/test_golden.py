@@ -11,6 +11,7 @@ import pytest
 from research_eval.errors import StoreError
 from research_eval.records import MetricSummary, RunStatus
 from research_eval.store import Store, creation, upgrade
+from research_eval.store.engine import open_engine, parse_address
 from research_eval.store.schema import REVISIONS
 from research_eval.store.verify import verify
 from research_eval.testing.runs import record
@@ -66,6 +67,21 @@ def test_an_upgraded_file_is_written_into(upgraded):
     assert upgraded.history("new", "val/loss").values.tolist() == [0.5]
     assert upgraded.run("best", by="val/loss:min").experiment_id == "run-1"
     assert [check for check in verify(upgraded) if check.problems] == []
+
+
+@pytest.mark.parametrize("before", REVISIONS[:-1])
+def test_a_server_is_upgraded_too(postgres, before):
+    url = postgres.new_database()
+    engine = open_engine(parse_address(url), "rw", 1.0)
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        upgrade.migrate(connection, before)
+    engine.dispose()
+    with pytest.raises(StoreError, match=f"has schema {before}"):
+        Store.open(url)
+    assert upgrade.upgrade_store(url) is None  # no copy of a server
+    with Store.open(url) as store:
+        record(store, "new", {"m": 0.5})
+        assert store.run("new").value("m") == 0.5
 
 
 def test_an_older_program_meets_a_newer_file_with_one_line(path, monkeypatch):
