@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +22,7 @@ from research_eval.cli._render import (
     printable,
     size,
 )
-from research_eval.filters import Metric, parse_fields, parse_sort
+from research_eval.filters import Field, Metric, parse_fields, parse_sort
 from research_eval.records import RunStatus
 
 if TYPE_CHECKING:
@@ -107,8 +107,10 @@ def list_runs(
     Conditions and fields name columns (seed), parameters (model_params.top_k), metrics
     (metrics.NAME, or .min, .max, .count, .nonfinite), tag, note and flag.
     """
-    asked = parse_fields(columns) if columns is not None else ()
-    shown = asked or [key.field for key in parse_sort(sort or "id") if sort]
+    if columns is not None:
+        shown: Sequence[Field] = parse_fields(columns)
+    else:
+        shown = [key.field for key in parse_sort(sort)] if sort is not None else []
     names = [field.name for field in shown if isinstance(field, Metric)]
     with reading(database) as store:
         records = store.runs(

@@ -123,7 +123,7 @@ def glanced(record: RunRecord) -> dict[str, MetricSummary]:
 
 def progress(record: RunRecord) -> str:
     """Return how far a run has come, as in `step 40/60`; the total only if it was recorded."""
-    step = max((each.step for each in record.metrics.values()), default=0)
+    step = max((each.step for each in glanced(record).values()), default=0)
     total = json.loads(record.env_details_json).get("total_steps")
     return f"step {step:,}" + (f"/{total:,}" if isinstance(total, int) else "")
 

@@ -167,7 +167,8 @@ def _sorted_by(
         value = of_run.with_only_columns(_STATISTICS[field.statistic])
         return [value.where(same).correlate(experiments).scalar_subquery()]
     numbers = of_run.with_only_columns(params.c.param_number).where(same)
-    texts = of_run.with_only_columns(params.c.param_value).where(same)
+    is_text = params.c.param_number.is_(None)  # 2 and 2.0 are equals
+    texts = of_run.with_only_columns(params.c.param_value).where(same, is_text)
     return [
         numbers.correlate(experiments).scalar_subquery(),
         _by_code_point(texts.correlate(experiments).scalar_subquery()),

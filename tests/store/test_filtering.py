@@ -318,3 +318,10 @@ def test_parameters_that_no_number_holds_are_compared_as_far_as_they_can(databas
         assert ids(store, "params.n > 1e308 and d.x < -1e308") == [1]
         assert ids(store, "params.n < 5 or params.n >= 5") == [1]
         assert store.run("run-1").params["n"] == int(huge)
+
+
+def test_equal_numbers_are_equal_to_the_next_key(database_url):
+    with Store.open(database_url, create=True) as store:
+        for i, number in enumerate(("2.0", "2", "2.0", '"2"')):
+            store.start(new_run(f"run-{i}", full_config_json=f'{{"n": {number}}}', seed=i))
+        assert ids(store, sort="params.n, seed") == [0, 1, 2, 3]
