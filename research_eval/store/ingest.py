@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class Ingester:
         with self._transaction() as connection:
             of_segment = spools.c.segment == segment.key
             offset = connection.scalar(select(spools.c.committed).where(of_segment))
-            if segment.owner is None or not segment.path.exists():
+            if segment.owner is None or self._is_gone(segment, offset, is_live):
                 return segment.size(), 0, False  # torn at birth, or taken in by somebody else
             offset = segment.start if offset is None else offset
             records, end, number, is_more = _next_records(segment, offset)
@@ -117,6 +117,14 @@ class Ingester:
             self._forget_removed(connection)
         self._removed.clear()
         return end, number, is_more
+
+    def _is_gone(self, segment: Segment, offset: int | None, is_live: bool) -> bool:
+        """Return whether somebody else took a segment in; its file is removed before its row."""
+        if segment.path.exists():
+            return False
+        if is_live and offset is None:
+            raise StoreError(f"{segment.path} was removed while a run is recorded in it")
+        return not is_live  # our own is open, so it can be read to its end
 
     def removed(self, segment: Segment) -> None:
         """Forget a segment that is gone from the disk, in the next transaction."""
@@ -175,7 +183,7 @@ class Ingester:
     def _disconnect(self) -> None:
         connection, self._connection, self._file = self._connection, None, None
         if connection is not None:
-            with store_errors(self._address):
+            with suppress(StoreError), store_errors(self._address):
                 connection.close()
 
     def _claimed(
@@ -229,24 +237,29 @@ class Ingester:
 
 
 class Drain:
-    """Takes in one spool, segment by segment; a segment that is rows and has a successor goes.
+    """Takes in one spool, segment by segment.
 
     Args:
         ingester: Writes the rows.
         folder: Of the spool.
         is_live: Whether this is the process that records the run.
+        removes: Whether segments go when they are rows; only who holds the lock of the spool may.
 
     Attributes:
         position: Number of the segment and offset in it up to which all is committed.
         records: How many records this drain has committed.
     """
 
-    def __init__(self, ingester: Ingester, folder: Path, *, is_live: bool) -> None:
+    def __init__(
+        self, ingester: Ingester, folder: Path, *, is_live: bool, removes: bool = True
+    ) -> None:
         self.position = (-1, 0)
         self.records = 0
         self.folder = folder
         self._ingester = ingester
         self._is_live = is_live
+        self._removes = removes
+        self._done = -1
         self._segment: Segment | None = None
 
     def step(self, *, beat: bool = False) -> bool:
@@ -256,7 +269,7 @@ class Drain:
             StoreError: As `Ingester.ingest` does; the step may be tried again.
         """
         if self._segment is None:
-            paths = segment_paths(self.folder)
+            paths = [path for path in segment_paths(self.folder) if int(path.stem) > self._done]
             if not paths:
                 return False
             self._segment = Segment(paths[0])
@@ -268,13 +281,17 @@ class Drain:
         self.position = (number, end)
         self.records += records
         if has_successor and not is_more:
-            self._remove(segment, end)
+            self._done = number
+            if self._removes:
+                self._remove(segment, end)
+            self.close()
         return is_more or has_successor
 
     def remove(self) -> None:
         """Remove the spool, which must be taken in and have no writer any more."""
         if self._segment is not None:
             self._remove(self._segment, self.position[1])
+            self.close()
         remove_spool(self.folder)
 
     def set_aside(self, reason: str) -> Path:
@@ -292,7 +309,7 @@ class Drain:
 
     def _remove(self, segment: Segment, end: int) -> None:
         damaged = segment.remainder(end)
-        if damaged:
+        if damaged and segment.path.exists():
             kept = segment.path.with_suffix(".damaged")
             segment.path.rename(kept)
             _log.warning(
@@ -301,7 +318,6 @@ class Drain:
         else:
             segment.path.unlink(missing_ok=True)
         self._ingester.removed(segment)
-        self.close()
 
 
 def _next_records(segment: Segment, offset: int) -> tuple[list[Record], int, int, bool]:

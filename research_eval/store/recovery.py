@@ -69,7 +69,7 @@ def take_in(ingester: Ingester, root: Path, *, living: bool, run: str | None = N
         with _locked(folder) as is_ours:
             if not (is_ours or living):
                 continue
-            drain = Drain(ingester, folder, is_live=False)
+            drain = Drain(ingester, folder, is_live=False, removes=is_ours)
             with closing(drain):
                 try:
                     # No sign of life for a run that somebody is about to resume.

@@ -172,14 +172,14 @@ class Spool:
             return self._append(framed(kind, body), 1)
 
     def _append(self, data: bytes, count: int) -> bool:
+        if self._untold:
+            self._tell_unacknowledged()  # before the record: after an ending it would be refused
         try:
             self._write(data)
         except OSError as error:
             self._miss(count, error)
             return False
         self.records += count
-        if self._untold:
-            self._tell_unacknowledged()
         return True
 
     def _write(self, data: bytes) -> None:

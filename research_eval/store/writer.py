@@ -103,8 +103,11 @@ class RunWriter:
         """How many points and other records wait in the spool."""
         if self._has_committed(self.spool.position):
             return 0  # also where another process has taken some of them in
-        committed = self._drain.records if self._drain is not None else 0
-        return max(0, self.spool.records - committed)
+        if self._drain is None:
+            return self.spool.records
+        if self._has_committed(self.spool.position):
+            return 0
+        return max(1, self.spool.records - self._drain.records)
 
     # ------------------------------------------------------------------------------ recording
 
@@ -331,11 +334,12 @@ class RunWriter:
         except RefusedError as error:
             self.spool.refuse(str(error))
             failure = _Failure(error, self._attempts, is_passing=False, is_final=True)
-        except StoreError as error:
+        except (StoreError, OSError) as error:
+            told = error if isinstance(error, StoreError) else _unreadable(self.spool.folder, error)
             if self._failure is None:
-                _log.warning("%s; %s", error, self._waiting())
+                _log.warning("%s; %s", told, self._waiting())
             passes = isinstance(error, BusyError)
-            failure = _Failure(error, self._attempts, is_passing=passes, is_final=False)
+            failure = _Failure(told, self._attempts, is_passing=passes, is_final=False)
         with self._changed:
             self._failure = failure
             self._changed.notify_all()
@@ -351,11 +355,14 @@ class RunWriter:
         is_more = is_due or not self._has_committed(self.spool.position)
         while is_more:
             is_more = self._drain.step(beat=is_due)
+            with self._changed:
+                self._changed.notify_all()
             if is_due:
                 self._next_beat = time.monotonic() + HEARTBEAT_S
                 is_due = False
 
     def _end_thread(self) -> None:
+        """Clean up; what stays on the disk is taken in, or removed, by the next opening."""
         if self._drain is not None and self._ingester is not None:
             failure = self._failure
             with suppress(StoreError, OSError):
@@ -367,3 +374,7 @@ class RunWriter:
             self._ingester.close()
         with self._changed:
             self._changed.notify_all()
+
+
+def _unreadable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(f"the spool {folder} cannot be read: {error.strerror}")

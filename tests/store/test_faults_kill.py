@@ -101,7 +101,7 @@ def kill_at_random(path, seed, *, number, is_locked=False):
         for victim in victims:
             victim.go()
         for victim in victims:
-            time.sleep(rng.uniform(0.0, 0.15))
+            time.sleep(rng.uniform(0.0, 0.08))
             victim.kill()
     with Store.open(path) as store:
         assert [run.status for run in store.runs()] == [RunStatus.LOST] * number

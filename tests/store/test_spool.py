@@ -195,7 +195,7 @@ def test_strict_raises_what_cannot_be_kept(tmp_path):
         with pytest.raises(StoreError, match="cannot keep what run run-1 logs"):
             spool.array({}, bytes(1000))
     spool.log({"m": -1.0}, step=-1)
-    *kept, last, told = everything(spool)
+    *kept, told, last = everything(spool)
     assert told == Entry("unacknowledged", told.payload)
     assert (told.payload["count"], last.step, len(kept)) == (1, -1, 1)
     spool.close()
