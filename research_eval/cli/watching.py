@@ -144,6 +144,8 @@ def _drawn(record: RunRecord) -> Group:
         cells += ["-" if value is None else number(value) for value in extremes]
         table.add_row(*(Text(cell) for cell in cells))
     beat = record.heartbeat
-    seen = "" if beat is None else f"  last sign {age(time.time() - beat.timestamp())} ago"
+    seen = ""
+    if beat is not None and record.status is RunStatus.RUNNING:
+        seen = f"  last sign {age(time.time() - beat.timestamp())} ago"
     head = f"{record.experiment_id}  {record.experiment_name}  {record.status}  {progress(record)}"
     return Group(Text(printable(head + seen), style="bold"), table)
