@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from research_eval.cli import _records
 from research_eval.cli._progress import Display, Lines
-from research_eval.cli._render import Column, Format, note, number, print_rows
+from research_eval.cli._render import Column, Format, note, number, print_rows, printable
 from research_eval.errors import IncompleteError, RunError
 from research_eval.records import RunRecord, RunStatus
 from research_eval.runlog import duration
@@ -49,15 +50,24 @@ class OneRun:
 class Batch:
     """Several runs: an `Audience` of jobs.
 
+    Args:
+        jobs: What is carried out.
+        varied: Columns of the parameters in which they differ, by dotted path.
+        group: What the runs belong to.
+
     Attributes:
         display: Where progress is shown.
         results: What became of the jobs so far, by place.
     """
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], varied: Sequence[Column] = (), group: str | None = None
+    ) -> None:
         self.display: Display = Lines()
         self.results: dict[int, Result] = {}
         self._num_jobs = len(jobs)
+        self._varied = varied
+        self._group = group
         names = [
             f"{json.loads(job.config_json)['experiment_name']} seed {job.seed}" for job in jobs
         ]
@@ -84,9 +94,28 @@ class Batch:
         ordered = [self.results[index] for index in sorted(self.results)]
         if not any(result.record for result in ordered) and form is Format.TABLE:
             return
-        rows = [_row(self._labels[i], result) for i, result in sorted(self.results.items())]
-        _print(rows, form)
-        _say_next([result.record for result in ordered if result.record is not None])
+        rows = [self._row(self._labels[i], each) for i, each in sorted(self.results.items())]
+        _print(rows, form, self._varied)
+        records = [result.record for result in ordered if result.record is not None]
+        if self._group is None:
+            _say_next(records)
+        else:
+            self._say_next_of_group(self._group, records)
+
+    def _row(self, label: str, result: Result) -> dict[str, Any]:
+        params = {} if result.record is None else result.record.params
+        return _row(label, result) | {column.key: params.get(column.key) for column in self._varied}
+
+    def _say_next_of_group(self, group: str, records: Sequence[RunRecord]) -> None:
+        others = sum(record.group != group for record in records)
+        if others:
+            note(
+                f"{others} of {len(records)} runs were recorded before, outside of group "
+                f"{printable(group)}; --again runs them anew in it"
+            )
+        fields = [*(column.key for column in self._varied), "seed"]
+        command = ["research-eval", "runs", "list", "--filter", f'group == "{group}"']
+        note(f"next: {printable(shlex.join([*command, '--columns', ','.join(fields)]))}")
 
     def raise_if_incomplete(self) -> None:
         """Raise what describes best why jobs were not completed, if any were not.
@@ -117,13 +146,14 @@ def show_records(records: Sequence[RunRecord], form: Format) -> None:
     _say_next(records)
 
 
-def _print(rows: Sequence[dict[str, Any]], form: Format) -> None:
+def _print(rows: Sequence[dict[str, Any]], form: Format, varied: Sequence[Column] = ()) -> None:
     scores = [name for name in SCORES if any(name in row for row in rows)]
     columns = [
         _records.ID,
         _records.NAME,
         _records.MODEL,
         _records.DATA,
+        *varied,
         _records.SEED,
         _records.STATUS,
         *(

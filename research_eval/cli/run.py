@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from research_eval.cli._batch import Batch, OneRun, show_records
+from research_eval.cli._cases import Cases, gather
+from research_eval.cli._crew import Crew, GpusOption, WorkersOption
 from research_eval.cli._options import (
     DbOption,
     FormatOption,
@@ -20,14 +20,9 @@ from research_eval.cli._options import (
     split_commas,
     split_settings,
 )
+from research_eval.cli._plans import show_plans
 from research_eval.cli._progress import display
-from research_eval.cli._records import SHORTEST_ID
-from research_eval.cli._render import Column, Format, amount, note, print_rows, printable, size
-from research_eval.errors import ConfigError, Issue
-
-if TYPE_CHECKING:
-    from research_eval.config import Experiment
-    from research_eval.store import Store
+from research_eval.cli._render import Format, note, printable
 
 
 def run(
@@ -49,7 +44,28 @@ def run(
         list[str] | None,
         typer.Option("--seeds", help="How many (5), a range (10-14) or a list (1,3,7)."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share the runs.")] = 1,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH=VALUES",
+            help="Every combination of these, for example model_params.top_k=1,2 or seed=0-4.",
+        ),
+    ] = None,
+    ablate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH=VALUES",
+            help="The configuration as it is, and with each of these changes alone.",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Record the runs as this group.")
+    ] = None,
+    workers: WorkersOption = 1,
+    gpus: GpusOption = None,
+    print_jobs: Annotated[
+        bool, typer.Option("--print-jobs", help="Print a command for each run; run nothing.")
+    ] = False,
     resume: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Continue this interrupted run from its record."),
@@ -74,9 +90,10 @@ def run(
     files = [a for a in arguments or () if not is_setting(a) or Path(a).exists()]
     overrides = [a for a in arguments or () if a not in files] + split_settings(settings)
     files += split_commas(json)
-    asked = parse_seeds(seeds)
+    asked, crew = parse_seeds(seeds), Crew.of(workers, gpus)
     if resume is not None:
-        if files or overrides or asked or again or dry_run or workers > 1:
+        others = (files, overrides, asked, sweep, ablate, group, again, dry_run, print_jobs)
+        if any(others) or crew != Crew():
             raise typer.BadParameter(
                 "takes nothing beside it but --db and --format", param_hint="--resume"
             )
@@ -85,73 +102,59 @@ def run(
         return
     if not files:
         raise typer.BadParameter("name a file, for example first.json", param_hint="CONFIG")
-    experiments = _load(files, overrides)
-    if asked:
-        note(seeds_in_words(asked))
+    cases = gather(
+        files, overrides, sweep=sweep or (), ablate=ablate or (), seeds=asked, group=group
+    )
+    if print_jobs:
+        _print_jobs(cases, database, again=again)
+        return
+    if cases.seeds:
+        note(seeds_in_words(cases.seeds))
     if dry_run:
-        _show_plans(experiments, asked, database, form)
+        show_plans(cases.experiments, cases.seeds, database, form, varied=cases.columns())
         return
     note(tuned)
-    _carry_out(experiments, asked, database, form, again=again, workers=workers)
+    _carry_out(cases, database, form, again=again, crew=crew)
 
 
-def _load(files: Sequence[str], overrides: Sequence[str]) -> dict[str, Experiment]:
-    """Return all configurations, or raise with the mistakes of all."""
-    from research_eval.config import load_file
-
-    loaded: dict[str, Experiment] = {}
-    wrong: list[tuple[str, ConfigError]] = []
-    for file in files:
-        try:
-            loaded[file] = load_file(Path(file), overrides)
-        except ConfigError as error:
-            wrong.append((file, error))
-    if len(wrong) == 1:
-        raise wrong[0][1]
-    if wrong:
-        issues = [
-            Issue(file, str(issue)) for file, error in wrong for issue in error.issues or (error,)
-        ]
-        raise ConfigError(f"{len(wrong)} of {len(files)} configurations are not legal", issues)
-    return loaded
+def _print_jobs(cases: Cases, database: str | None, *, again: bool) -> None:
+    group = [] if cases.group is None else ["--group", cases.group]
+    place = [] if database is None else ["--db", database]
+    cases.print_commands([*group, *place, *(["--again"] if again else [])])
+    note(
+        "next: add `> jobs.txt`; the task of a job array runs "
+        '`eval "$(sed -n "${SLURM_ARRAY_TASK_ID}p" jobs.txt)"`'
+    )
 
 
 def _carry_out(
-    experiments: Mapping[str, Experiment],
-    seeds: Sequence[int],
-    database: str | None,
-    form: Format,
-    *,
-    again: bool,
-    workers: int,
+    cases: Cases, database: str | None, form: Format, *, again: bool, crew: Crew
 ) -> None:
     from research_eval import executors
     from research_eval.jobs import Job
+    from research_eval.records import Place
 
     jobs = [
-        Job.of(experiment, seed, source=file, again=again)
-        for file, experiment in experiments.items()
-        for seed in seeds or [experiment.config.seed]
+        replace(Job.of(experiment, seed, source=label, again=again), place=Place(group=cases.group))
+        for label, experiment in cases.experiments.items()
+        for seed in cases.seeds_of(label)
     ]
-    url = _place(database)
-    workers = min(workers, len(jobs))
-    batch = Batch(jobs)
+    url = find_place(database)
+    crew = crew.at_most(len(jobs))
+    batch = Batch(jobs, cases.columns(), cases.group)
     try:
         with display() as batch.display:
-            if workers == 1:
+            if crew == Crew():
                 executors.run_here(jobs, url, batch)
             else:
-                batch.say(
-                    f"{workers} workers with {executors.threads_each(workers)} CPU threads each; "
-                    "another number of threads may change the last digits of results"
-                )
-                executors.run_in_workers(jobs, url, batch, workers=workers)
+                batch.say(crew.in_words())
+                executors.run_in_workers(jobs, url, batch, workers=crew.workers, gpus=crew.gpus)
     finally:
         batch.show_results(form)
     batch.raise_if_incomplete()
 
 
-def _place(database: str | None) -> str | Path:
+def find_place(database: str | None) -> str | Path:
     """Say where runs will be recorded; what is there already must be a store that can be used."""
     from research_eval.store import Store
     from research_eval.store.engine import parse_address
@@ -179,74 +182,3 @@ def _resume(run_id: str, database: str | None, form: Format) -> None:
             watcher: Watcher = OneRun(record.experiment_name, shown)
             outcome = execute.resume(record, store, watcher)
     show_records([outcome.record], form)
-
-
-def _show_plans(
-    experiments: Mapping[str, Experiment],
-    seeds: Sequence[int],
-    database: str | None,
-    form: Format,
-) -> None:
-    from research_eval import execute
-    from research_eval.prepare import plan, prepare
-
-    rows = []
-    with _existing(database) as store, display() as shown:
-        for file, experiment in experiments.items():
-            config = experiment.config
-            prepared = prepare(experiment, OneRun(file, shown))
-            done = [
-                record
-                for seed in seeds or [config.seed]
-                for record in (execute.recorded(prepared.with_seed(seed), store) if store else ())
-            ]
-            rows.append(
-                {
-                    "config": file,
-                    "experiment_name": config.experiment_name,
-                    "model_type": config.model_type,
-                    "dataset_name": config.dataset_name,
-                    "runs": len(seeds or [config.seed]),
-                    **asdict(plan(prepared)),
-                    "recorded": {r.experiment_id: str(r.status) for r in done},
-                }
-            )
-    print_rows(rows, PLAN_COLUMNS, form)
-
-
-@contextmanager
-def _existing(database: str | None) -> Iterator[Store | None]:
-    """Open the store for reading if there is one."""
-    from research_eval.store import Store
-    from research_eval.store.engine import parse_address
-    from research_eval.store.location import locate
-
-    url = database or locate(create=True)
-    path = parse_address(url).path
-    if path is not None and not path.exists():
-        yield None
-        return
-    with Store.open(url, mode="ro") as store:
-        yield store
-
-
-def _recorded(found: Mapping[str, str]) -> str:
-    names = (f"{printable(name[:SHORTEST_ID])} {status.lower()}" for name, status in found.items())
-    return ", ".join(names) or "nothing"
-
-
-PLAN_COLUMNS = (
-    Column("experiment_name", "name"),
-    Column("model_type", "model"),
-    Column("data", "data"),
-    Column("runs", "runs", is_number=True),
-    Column("param_count", "parameters", amount, is_number=True),
-    Column("active_param_count", "active", amount, is_number=True),
-    Column("steps", "steps", "{:,}".format, is_number=True),
-    Column("tokens", "tokens", amount, is_number=True),
-    Column("flops", "FLOPs", amount, is_number=True),
-    Column("memory_bytes", "memory", size, is_number=True),
-    Column("disk_bytes", "disk", size, is_number=True),
-    Column("recorded", "recorded", _recorded),
-)
-"""A plan as a table; tokens, FLOPs and steps are those of one run."""

@@ -81,11 +81,11 @@ def _apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> list[Iss
         if not isinstance(node, dict):
             issues.append(Issue(path, "lies inside a value that has no fields"))
             continue
-        node[leaf] = _value_of(text)
+        node[leaf] = value_of(text)
     return issues
 
 
-def _value_of(text: str) -> Any:
+def value_of(text: str) -> Any:
     """Return the JSON value, or the text itself: `model_type=moe` needs no quotes."""
     try:
         return json.loads(text, object_pairs_hook=_object_of)

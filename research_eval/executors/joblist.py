@@ -85,20 +85,32 @@ def run_here(jobs: Sequence[Job], url: str | Path, audience: Audience) -> None:
 
 
 def run_in_workers(
-    jobs: Sequence[Job], url: str | Path, audience: Audience, *, workers: int
+    jobs: Sequence[Job],
+    url: str | Path,
+    audience: Audience,
+    *,
+    workers: int,
+    gpus: Sequence[int] = (),
 ) -> None:
     """Carry out jobs in several processes; a failed one does not stop the others.
 
     A configuration that names no number of CPU threads gets an even share of the machine.
 
+    Args:
+        jobs: What to do.
+        url: The store.
+        audience: Told how it goes.
+        workers: How many processes.
+        gpus: Instead, one process for each of these GPUs.
+
     Raises:
         StoppedError: If a signal came: it was passed on, and what ran has a resume point.
         StoreError: If the store failed one; the others would fare no better.
     """
-    share = threads_each(workers)
+    share = threads_each(len(gpus) or workers)
     jobs = [replace(job, num_threads=share) for job in jobs]
     listener = _ForJobs(jobs, audience)
-    with stop_on_signals() as stop, Pool(url, workers=workers) as executor:
+    with stop_on_signals() as stop, Pool(url, workers=workers, gpus=gpus) as executor:
         _work(executor, listener, stop)
     if stop.number is not None:
         raise StoppedError(stop.number)

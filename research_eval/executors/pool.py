@@ -21,6 +21,7 @@ from typing import Literal, Self
 import torch
 
 from research_eval.executors.protocol import Listener
+from research_eval.executors.room import check_room
 from research_eval.jobs import Bench, Result, Task
 from research_eval.training.progress import Progress
 
@@ -57,6 +58,9 @@ class Pool:
         gpus: Instead, one worker for each of these GPUs, which sees no other.
         fresh: Whether each task gets a process of its own, so that none inherits memory. Else a
             worker goes from task to task and keeps the data.
+
+    Raises:
+        ConfigError: If the machine has no room for them.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Pool:
         fresh: bool = False,
     ) -> None:
         seen: Sequence[int | None] = gpus or [None] * workers
+        check_room(len(seen), gpus)
         share = threads_each(len(seen))
         self._seats = [_Seat(url, share, gpu, fresh) for gpu in seen]
         self._workers: list[_Worker] = []

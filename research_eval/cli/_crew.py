@@ -1,0 +1,62 @@
+"""How many processes share the work, as the options say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Self
+
+import typer
+
+from research_eval.cli._options import split_commas
+
+WorkersOption = Annotated[int, typer.Option(min=1, help="Processes that share the runs.")]
+
+GpusOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="IDS", help="One process for each of these GPUs, for example 0,2,3."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The processes that share the work.
+
+    Attributes:
+        workers: How many.
+        gpus: The GPU of each; empty to let the configurations say the device.
+    """
+
+    workers: int = 1
+    gpus: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, workers: int, gpus: list[str] | None) -> Self:
+        """Read the two options.
+
+        Raises:
+            typer.BadParameter: If both are given, or an id is no number or appears twice.
+        """
+        ids = split_commas(gpus)
+        if not all(each.isdecimal() for each in ids) or len(set(ids)) < len(ids):
+            raise typer.BadParameter(
+                f"takes ids of GPUs, each once, as in 0,2,3, not '{','.join(ids)}'",
+                param_hint="--gpus",
+            )
+        if ids and workers > 1:
+            raise typer.BadParameter("says already how many processes", param_hint="--gpus")
+        return cls(len(ids) or workers, tuple(map(int, ids)))
+
+    def at_most(self, tasks: int) -> Self:
+        """Return the crew without processes that would have nothing to do."""
+        return replace(self, workers=min(self.workers, tasks), gpus=self.gpus[:tasks])
+
+    def in_words(self) -> str:
+        """Return how many there are, and what each gets."""
+        from research_eval.executors import threads_each
+
+        share = threads_each(self.workers)
+        where = f" on GPU {', '.join(map(str, self.gpus))}" if self.gpus else ""
+        return (
+            f"{self.workers} workers{where} with {share} CPU threads each; "
+            "another number of threads may change the last digits of results"
+        )

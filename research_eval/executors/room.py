@@ -1,0 +1,47 @@
+"""Whether the machine has what several workers need, before the first of them starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from research_eval.errors import ConfigError
+
+BYTES_PER_WORKER = 350 * 2**20
+"""Memory of a process that has loaded torch and trains a small model."""
+
+
+def check_room(workers: int, gpus: Sequence[int] = ()) -> None:
+    """Refuse workers that the machine has no room for.
+
+    Args:
+        workers: How many processes are to run at once.
+        gpus: The GPU of each, if they are given one.
+
+    Raises:
+        ConfigError: If there is no such GPU, or too little memory is free.
+    """
+    found = torch.cuda.device_count()
+    missing = [gpu for gpu in gpus if gpu >= found]
+    if missing:
+        there = f"GPUs 0 to {found - 1}" if found else "none that torch can use"
+        raise ConfigError(
+            f"there is no GPU {', '.join(map(str, missing))}: this machine has {there}"
+        )
+    free = _free_bytes()
+    if free is not None and workers * BYTES_PER_WORKER > free:
+        fitting = max(1, free // BYTES_PER_WORKER)
+        raise ConfigError(
+            f"{workers} workers need about {workers * BYTES_PER_WORKER / 2**30:.1f} GiB of memory, "
+            f"but {free / 2**30:.1f} GiB are free; --workers {fitting} fits"
+        )
+
+
+def _free_bytes() -> int | None:
+    """Return how much memory new processes can have; None if psutil, which knows, is missing."""
+    try:
+        import psutil  # noqa: PLC0415 - an extra
+    except ImportError:
+        return None
+    return int(psutil.virtual_memory().available)
