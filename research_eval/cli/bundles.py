@@ -13,7 +13,7 @@ from research_eval.cli._options import DbOption, split_commas
 from research_eval.cli._render import note, printable, size
 from research_eval.cli.editing import writing
 from research_eval.cli.runs import FilterOption, reading
-from research_eval.errors import did_you_mean
+from research_eval.errors import ConfigError, did_you_mean
 from research_eval.records import ArtifactKind
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class ExportFormat(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
     JSON = "json"
+    MLFLOW = "mlflow"
 
 
 def add_to(group: typer.Typer) -> None:
@@ -67,7 +68,9 @@ def export(
     form: Annotated[
         ExportFormat,
         typer.Option(
-            "--format", help="A bundle has everything; the others are a table of runs x metrics."
+            "--format",
+            help="A bundle has everything; mlflow writes a SQLite file of MLflow; the others are a "
+            "table of runs x metrics.",
         ),
     ] = ExportFormat.BUNDLE,
     database: DbOption = None,
@@ -82,7 +85,11 @@ def export(
         raise typer.BadParameter("name runs, or choose them with --filter", param_hint="[ID]...")
     if wanted and form is not ExportFormat.BUNDLE:
         raise typer.BadParameter("only a bundle carries files", param_hint="--with")
+    from research_eval.store.copying import take_in_waiting
+    from research_eval.store.location import locate
+
     kinds = _kinds(split_commas(wanted))
+    take_in_waiting(database or locate(create=False))
     with reading(database) as store:
         ids = _chosen(store, runs or [], condition)
         if not ids:
@@ -90,6 +97,8 @@ def export(
             raise typer.Exit(2)
         if form is ExportFormat.BUNDLE:
             _write_bundle(store, ids, kinds, output)
+        elif form is ExportFormat.MLFLOW:
+            _write_mlflow(store, ids, output)
         else:
             _write_table(store, ids, output, form)
 
@@ -114,6 +123,26 @@ def _write_bundle(
     written = write_bundle(store, plan, output)
     note(f"wrote {printable(output)}, {size(written)}")
     note(f"next: research-eval runs import {printable(output)} --db OTHER")
+
+
+def _write_mlflow(store: Store, ids: Sequence[str], output: Path) -> None:
+    try:
+        from research_eval.adapters.mlflow import export as export_to_mlflow
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"exporting to MLflow needs {error.name}, which is not installed: "
+            "pip install mlflow-skinny"
+        ) from error
+    in_order = sorted(ids, key=lambda run: store.run(run).id)  # parents before children
+    done = export_to_mlflow(store, in_order, f"sqlite:///{output.resolve()}")
+    note(f"wrote {done.runs} runs with {done.points:,} points to {printable(output)}")
+    if done.skipped:
+        note(f"{done.skipped} were there already")
+    for name, allowed in done.renamed.items():
+        note(f"'{printable(name)}' is called '{printable(allowed)}' there, as MLflow demands")
+    if done.shortened:
+        note(f"{done.shortened} parameters were cut to the 6,000 characters that MLflow keeps")
+    note(f"next: mlflow ui --backend-store-uri sqlite:///{printable(output)}")
 
 
 def _write_table(store: Store, ids: Sequence[str], output: Path, form: ExportFormat) -> None:

@@ -31,9 +31,12 @@ def checked_step(step: int) -> int:
     """Return a step as an integer of 64 bits.
 
     Raises:
-        StoreError: If it does not fit.
+        StoreError: If it is no integer, or does not fit.
     """
-    number = operator.index(step)
+    try:
+        number = operator.index(step)
+    except TypeError:
+        raise StoreError(f"a step is an integer, not {step!r}") from None
     if not -(2**63) <= number < 2**63:
         raise StoreError(f"step {number} does not fit into 64 bits")
     return number

@@ -32,6 +32,7 @@ from research_eval.store.recovery import TakenIn, state_folder, take_in, take_in
 from research_eval.store.segments import Owner
 from research_eval.store.spool import Spool
 from research_eval.store.starting import continue_run, insert_run
+from research_eval.store.studies import write_study
 from research_eval.store.writer import RunWriter
 
 BUSY_TIMEOUT_S = 30.0
@@ -137,10 +138,12 @@ class Store(Reader):
 
     # -------------------------------------------------------------------------------- writing
 
-    def start(self, new: NewRun) -> RunWriter:
+    def start(self, new: NewRun, *, strict: bool = False) -> RunWriter:
         """Record a run that starts now, in this process.
 
-        Host and process are filled in where `new` leaves them open.
+        Args:
+            new: The run; host and process are filled in where they are left open.
+            strict: Whether what cannot be kept is an error, instead of one warning and a count.
 
         Raises:
             StoreError: If its id is taken, or the store cannot be written.
@@ -148,10 +151,10 @@ class Store(Reader):
         owner = owner_here(new.experiment_id, host=new.host)
         with self._writing() as connection:
             insert_run(connection, new, owner)
-            spool = self._spool(owner)
+            spool = self._spool(owner, strict)
         return self._writer(spool)
 
-    def resume(self, experiment_id: str, *, step: int) -> RunWriter:
+    def resume(self, experiment_id: str, *, step: int, strict: bool = False) -> RunWriter:
         """Continue an INTERRUPTED, LOST or FAILED run as a new attempt.
 
         Points after `step` stay in the database, marked as superseded, and are left out of
@@ -160,6 +163,7 @@ class Store(Reader):
         Args:
             experiment_id: The run.
             step: Step of the resume point that it continues from.
+            strict: As in `start`.
 
         Raises:
             StoreError: If there is no such run, it has another status, or the store cannot be
@@ -168,17 +172,17 @@ class Store(Reader):
         self.take_in(self.spool_root, living=True, run=experiment_id)
         with self._writing() as connection:
             owner = continue_run(connection, experiment_id, step)
-            spool = self._spool(owner)
+            spool = self._spool(owner, strict)
         return self._writer(spool)
 
-    def _spool(self, owner: Owner) -> Spool:
+    def _spool(self, owner: Owner, strict: bool) -> Spool:
         """Make the folders of a run; when that fails, the caller's transaction is undone."""
         folder = self.artifact_dir / owner.experiment_id
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot make the folder {folder}: {error.strerror}") from error
-        return Spool(self.spool_root, owner)
+        return Spool(self.spool_root, owner, strict=strict)
 
     def _writer(self, spool: Spool) -> RunWriter:
         writer = RunWriter(spool, self.artifact_dir, self.ingester)
@@ -236,6 +240,15 @@ class Store(Reader):
         """Return by run how many points and other records wait in spools; nothing is changed."""
         with self._reading() as connection:
             return waiting(connection, self.spool_root)
+
+    def save_study(self, name: str, spec_json: str) -> None:
+        """Record a study, or replace what it was asked.
+
+        Raises:
+            StoreError: If the store cannot be written.
+        """
+        with self._writing() as connection:
+            write_study(connection, name, spec_json)
 
     # -------------------------------------------------------------------------------- editing
 

@@ -79,7 +79,7 @@ def start(
     file = sqlite_file(named)
     if file is None:
         store = _opened(named, create=True)
-        return Recording(store.start(new), [store])
+        return Recording(store.start(new, strict=strict), [store])
     spool = _begun(spools_beside(file), new, strict)
     stores: list[Store] = []
 
@@ -92,14 +92,15 @@ def start(
 
 
 def go_on(
-    experiment_id: str, db: str | Path | None, *, step: int | None
+    experiment_id: str, db: str | Path | None, *, step: int | None, strict: bool
 ) -> tuple[Recording, RunRecord, int]:
     """Record another attempt of a run; return it with what is known of the run, and its step.
 
     Args:
         experiment_id: The run, named as in every command.
         db: Path or URL; None for the one that the commands would use.
-        step: Step from which it goes on; None for the last one that was recorded.
+        step: Step from which it goes on; None for the highest one that was recorded.
+        strict: As in `start`.
 
     Raises:
         StoreError: If there is no such run, it cannot be resumed, or the store cannot be written.
@@ -108,8 +109,9 @@ def go_on(
     try:
         record = store.run(experiment_id)
         if step is None:
-            step = max((each.step for each in record.metrics.values()), default=0)
-        writer = store.resume(record.experiment_id, step=step)
+            last = store.last_step(record.experiment_id)
+            step = -1 if last is None else last
+        writer = store.resume(record.experiment_id, step=step, strict=strict)
         return Recording(writer, [store]), record, step
     except BaseException:
         store.close()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, func, select, text
 
 from research_eval.comparison import Comparison, compare
 from research_eval.errors import StoreError
@@ -33,7 +33,14 @@ from research_eval.store.conditions import meets, ordering, true_status, unknown
 from research_eval.store.creation import LATEST
 from research_eval.store.engine import Address, store_errors
 from research_eval.store.naming import best_run, last_run, named_run, run_key
-from research_eval.store.schema import experiments, metrics, schemas
+from research_eval.store.schema import (
+    experiments,
+    metric_points,
+    metrics,
+    of_current_attempts,
+    schemas,
+)
+from research_eval.store.studies import StudyRecord, read_attempts, read_studies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,7 +229,31 @@ class Reader:
         """
         return compare([self.run(name) for name in names], metrics)
 
+    # -------------------------------------------------------------------------------- of a study
+
+    def studies(self, name: str | None = None) -> list[StudyRecord]:
+        """Return the studies, newest first; only the one of this name if it is given."""
+        with self._reading() as connection:
+            return read_studies(connection, name)
+
+    def study_runs(self, study: str, *, trial: int | None = None) -> list[RunRecord]:
+        """Return the runs of a study, or of one of its trials, oldest first, as `runs` does."""
+        asked = {"study": study, "trial": trial}
+        with self._reading() as connection:
+            conditions = [_is_in_trash(False), *_equal(asked)]
+            return queries.read_runs(connection, conditions, order=[experiments.c.id])
+
     # --------------------------------------------------------------------------------- of a run
+
+    def attempts(self, experiment_id: str) -> list[RunStatus]:
+        """Return what became of each attempt of a run, in their order.
+
+        Raises:
+            StoreError: If there is no such run.
+        """
+        with self._reading() as connection:
+            run_key(connection, self._address, experiment_id)
+            return read_attempts(connection, experiment_id)
 
     def history(self, experiment_id: str, metric: str) -> MetricHistory:
         """Return all points of a metric, but for those that a resume superseded.
@@ -266,6 +297,18 @@ class Reader:
         if series is None:
             raise StoreError(f"run {experiment_id} has no metric '{metric}'")
         return series
+
+    def last_step(self, experiment_id: str) -> int | None:
+        """Return the highest step that a run has recorded, None if it has no points.
+
+        Raises:
+            StoreError: If there is no such run.
+        """
+        with self._reading() as connection:
+            run_id = run_key(connection, self._address, experiment_id)
+            query = of_current_attempts(metric_points, func.max(metric_points.c.step))
+            found: int | None = connection.scalar(query.where(metric_points.c.run_id == run_id))
+            return found
 
     def metric_names(self, experiment_id: str) -> list[str]:
         """Return the names of all metrics of a run, sorted.

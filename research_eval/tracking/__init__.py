@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from research_eval.errors import ConfigError
+from research_eval.errors import ConfigError, StoreError
 from research_eval.records import NewRun
 from research_eval.store import headstart
+from research_eval.store.checks import checked_step
 from research_eval.tracking.run import TrackedRun
 from research_eval.tracking.values import as_config
 
@@ -59,7 +60,7 @@ def track(
         resume: Id of an INTERRUPTED, LOST or FAILED run to go on with; what else is given is
             added to it.
         resume_step: Step from which it goes on; later points are kept, but superseded. By
-            default the last step that was recorded.
+            default the highest step that was recorded.
         system_interval_s: Seconds between readings of CPU, memory and GPUs, recorded under
             `sys/`; None for none.
         git_diff: Whether to keep what is not committed of the checkout around the script.
@@ -71,34 +72,52 @@ def track(
     """
     if system_interval_s is not None and not system_interval_s > 0:
         raise ConfigError(f"system_interval_s is a number above 0 or None, not {system_interval_s}")
-    try:
-        settings = as_config(config)
-    except TypeError as error:
-        raise ConfigError(str(error)) from error
-    labels = (tags,) if isinstance(tags, str) else tuple(tags)
+    settings = _settings(config)
+    labels = (tags,) if isinstance(tags, str) else tuple(map(str, tags))
     if resume is None:
         described = NewRun(
             experiment_id=os.urandom(6).hex(),
             run_type="track",
-            experiment_name=name or Path(sys.argv[0]).stem or "run",
+            experiment_name=_text("name", name) or Path(sys.argv[0]).stem or "run",
             full_config_json=json.dumps(settings, ensure_ascii=False),
             env_details_json="{}",
-            project=project,
-            group=group,
-            parent=parent.id if isinstance(parent, TrackedRun) else parent,
+            project=_text("project", project),
+            group=_text("group", group),
+            parent=_text("parent", parent.id if isinstance(parent, TrackedRun) else parent),
             tags=labels,
-            seed=seed,
+            seed=_seed(seed),
         )
         waits = parent.wait_until_known if isinstance(parent, TrackedRun) else lambda: None
         recording = headstart.start(described, db, strict=strict, before=waits)
         run = TrackedRun(recording, described.experiment_name, next_step=0, strict=strict)
     else:
-        recording, record, step = headstart.go_on(resume, db, step=resume_step)
+        recording, record, step = headstart.go_on(resume, db, step=resume_step, strict=strict)
         run = TrackedRun(recording, record.experiment_name, next_step=step + 1, strict=strict)
-        run.set(settings)
+        if settings:
+            run.set(settings)
         run.tag(*labels)
     folder = Path.cwd()
     run.describe_beside(folder, git_diff=git_diff)
     if system_interval_s is not None:
         run.sample_beside(system_interval_s)
     return run
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    try:
+        return as_config(config)
+    except TypeError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _text(name: str, value: str | None) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"{name} is text, not {value!r}")
+    return value
+
+
+def _seed(seed: int | None) -> int | None:
+    try:
+        return None if seed is None else checked_step(seed)
+    except StoreError:
+        raise ConfigError(f"seed is an integer of 64 bits, not {seed!r}") from None

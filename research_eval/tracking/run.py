@@ -71,11 +71,9 @@ class TrackedRun:
         if step is None:
             step = self._next_step
         try:
-            self._writer.log(values, step=step)
+            self._record(values, step)
         except Exception as error:
             self._log_one_by_one(values, step, error)
-        if step >= self._next_step:
-            self._next_step = step + 1
 
     def log_array(self, name: str, values: Any, *, layer: int = 0, step: int | None = None) -> None:
         """Record an array of statistics, for example the load of every expert of a layer.
@@ -248,7 +246,9 @@ class TrackedRun:
         if problem in self.problems or len(self.problems) == MAX_PROBLEMS:
             return
         self.problems.append(problem)
-        print(f"research-eval: run {self.id}: {problem}", file=sys.stderr)  # noqa: T201 - its purpose
+        rest = "; no more problems are shown" if len(self.problems) == MAX_PROBLEMS else ""
+        with suppress(OSError, ValueError):  # stderr may be closed
+            print(f"research-eval: run {self.id}: {problem}{rest}", file=sys.stderr)  # noqa: T201
         if not self._has_ended:
             with suppress(ResearchEvalError):  # it has been shown, whatever takes no records
                 self._writer.flag("tracking", "; ".join(self.problems))
@@ -273,7 +273,12 @@ class TrackedRun:
         else:
             for name, value in values.items():
                 with self._survived():
-                    self._writer.log({name: value}, step=step)
+                    self._record({name: value}, step)
+
+    def _record(self, values: Mapping[str, float], step: int) -> None:
+        self._writer.log(values, step=step)
+        if step >= self._next_step:
+            self._next_step = step + 1
 
     # ------------------------------------------------------------------------- beside the work
 
@@ -289,10 +294,12 @@ class TrackedRun:
         """Collect facts about the run in a thread, and record them."""
 
         def describe() -> None:
-            with self._survived():
+            try:
                 from research_eval.tracking.facts import facts
 
                 self._writer.describe(facts(folder, git_diff=git_diff))
+            except Exception as error:  # nobody waits for this thread, so it cannot be strict
+                self.complain(in_words(error))
 
         self._describer = threading.Thread(target=describe, name="provenance", daemon=True)
         self._describer.start()

@@ -20,13 +20,14 @@ def test_what_cannot_be_recorded_is_said_once_and_the_rest_is_kept(path, recorde
         for _ in range(3):
             run.log({"good": 1.0, "bad": "text", "": 2.0})
         run.log([1.0])
+        run.log({"good": 1.0}, step="one")
         run.artifact("no/such/file")
         run.set(3)
         run.log_table("t", {"a": [1.0], "b": [1.0, 2.0]})
         run.finish("DONE")
         run.log({"good": 2.0})
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == len(run.problems) == 7
+    assert len(told) == len(run.problems) == 8
     for part in ("'bad'", "1 to 512 characters", "not list", "no/such/file", "differ", "'DONE'"):
         assert sum(part in line for line in told) == 1, part
     found = recorded()
@@ -47,6 +48,8 @@ def test_strict_raises(path):
     with track(path, strict=True) as run:
         with pytest.raises(StoreError, match="'bad'"):
             run.log({"good": 1.0, "bad": "text"})
+        with pytest.raises(StoreError, match="step"):
+            run.log({"good": 1.0}, step="one")
         with pytest.raises(FileNotFoundError):
             run.artifact("no/such/file")
 

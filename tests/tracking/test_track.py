@@ -148,6 +148,21 @@ def test_a_resumed_run_continues_its_sequence(path, recorded, history):
     assert history("m") == ([0, 1, 2], [0.0, 1.0, 2.0])
 
 
+def test_a_run_whose_steps_went_back_goes_on_after_the_highest(path, history):
+    run = track(path)
+    for step in (5, 9, 2):
+        run.log({"m": step}, step=step)
+    run.finish("INTERRUPTED")
+    with track(path, resume=run.id) as again:
+        again.log({"m": 10})
+    assert history("m")[0] == [2, 5, 9, 10]
+    empty = track(path)
+    empty.finish("FAILED")
+    with track(path, resume=empty.id) as again:
+        again.log({"m": 0})
+    assert history("m")[0] == [0]
+
+
 def test_a_failed_run_goes_on_from_a_step(path, recorded, history):
     run = interrupted(track(path), 5, ZeroDivisionError)
     with track(path, resume=run.id, resume_step=2) as again:
@@ -169,6 +184,9 @@ def test_what_is_finished_is_not_resumed(path):
     ("options", "message"),
     [
         ({"config": 3}, "a configuration is a mapping"),
+        ({"seed": 0.5}, "seed is an integer of 64 bits, not 0.5"),
+        ({"seed": 2**64}, "seed is an integer of 64 bits"),
+        ({"project": 3}, "project is text, not 3"),
         ({"system_interval_s": 0}, "system_interval_s is a number above 0 or None, not 0"),
     ],
 )
