@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,31 +75,54 @@ def track(
     settings = _settings(config)
     labels = (tags,) if isinstance(tags, str) else tuple(map(str, tags))
     if resume is None:
-        described = NewRun(
-            experiment_id=os.urandom(6).hex(),
-            run_type="track",
-            experiment_name=_text("name", name) or Path(sys.argv[0]).stem or "run",
-            full_config_json=json.dumps(settings, ensure_ascii=False),
-            env_details_json="{}",
-            project=_text("project", project),
-            group=_text("group", group),
-            parent=_text("parent", parent.id if isinstance(parent, TrackedRun) else parent),
-            tags=labels,
-            seed=_seed(seed),
-        )
+        texts = {
+            "experiment_name": name or Path(sys.argv[0]).stem or "run",
+            "project": project,
+            "group": group,
+            "parent": parent.id if isinstance(parent, TrackedRun) else parent,
+        }
+        described = _new_run(texts, settings, labels, seed)
         waits = parent.wait_until_known if isinstance(parent, TrackedRun) else lambda: None
         recording = headstart.start(described, db, strict=strict, before=waits)
         run = TrackedRun(recording, described.experiment_name, next_step=0, strict=strict)
     else:
-        recording, record, step = headstart.go_on(resume, db, step=resume_step, strict=strict)
-        run = TrackedRun(recording, record.experiment_name, next_step=step + 1, strict=strict)
-        if settings:
-            run.set(settings)
-        run.tag(*labels)
-    folder = Path.cwd()
-    run.describe_beside(folder, git_diff=git_diff)
+        run = _resumed(resume, resume_step, db, settings, labels, strict)
+    run.describe_beside(Path.cwd(), git_diff=git_diff)
     if system_interval_s is not None:
         run.sample_beside(system_interval_s)
+    return run
+
+
+def _new_run(
+    texts: Mapping[str, Any], settings: dict[str, Any], tags: tuple[str, ...], seed: int | None
+) -> NewRun:
+    for name, value in texts.items():
+        if not isinstance(value, str | None):
+            raise ConfigError(f"{name.removeprefix('experiment_')} is text, not {value!r}")
+    return NewRun(
+        experiment_id=os.urandom(6).hex(),
+        run_type="track",
+        full_config_json=json.dumps(settings, ensure_ascii=False),
+        env_details_json="{}",
+        tags=tags,
+        seed=_seed(seed),
+        **texts,
+    )
+
+
+def _resumed(
+    name: str,
+    step: int | None,
+    db: str | Path | None,
+    settings: dict[str, Any],
+    tags: tuple[str, ...],
+    strict: bool,
+) -> TrackedRun:
+    recording, record, last = headstart.go_on(name, db, step=step, strict=strict)
+    run = TrackedRun(recording, record.experiment_name, next_step=last + 1, strict=strict)
+    if settings:
+        run.set(settings)
+    run.tag(*tags)
     return run
 
 
@@ -108,12 +131,6 @@ def _settings(config: Any) -> dict[str, Any]:
         return as_config(config)
     except TypeError as error:
         raise ConfigError(str(error)) from error
-
-
-def _text(name: str, value: str | None) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise ConfigError(f"{name} is text, not {value!r}")
-    return value
 
 
 def _seed(seed: int | None) -> int | None:
