@@ -54,6 +54,7 @@ class Plan:
         flops: Of the whole training: 3 x forward.
         memory_bytes: Weights, gradients, optimizer, activations of one batch, and data.
         disk_bytes: Weights that are kept, and the resume point while it runs.
+        kept_bytes: Weights that are kept when it is over.
     """
 
     config_hash: str
@@ -66,6 +67,7 @@ class Plan:
     flops: float
     memory_bytes: int
     disk_bytes: int
+    kept_bytes: int
 
 
 def cache_dir() -> Path:
@@ -101,8 +103,12 @@ def prepare(experiment: Experiment, watcher: Watcher) -> Prepared:
     resolved = experiment.with_fields(
         {"training_params.precision": precision, "training_params.monitor": monitor}
     )
-    code = provenance.code_hash(_source_files(resolved))
-    return Prepared(resolved, dataset, device, config_hash(resolved), code)
+    return Prepared(resolved, dataset, device, config_hash(resolved), code_hash(resolved))
+
+
+def code_hash(experiment: Experiment) -> str:
+    """Return the identity of the source that an experiment would use."""
+    return provenance.code_hash(_source_files(experiment))
 
 
 def build_network(prepared: Prepared) -> Network:
@@ -172,6 +178,7 @@ def plan(prepared: Prepared) -> Plan:
         flops=3 * per_token * tokens,
         memory_bytes=4 * weights + activations + sum(s.ids_NL.nbytes for s in splits),
         disk_bytes=(max(kept, 1) + 3) * weights,
+        kept_bytes=kept * weights,
     )
 
 

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from research_eval.errors import ConfigError, StoreError
+from research_eval.executors import Here, Pool
+from research_eval.hpo.book import Book
+from research_eval.hpo.configurations import Configurations
+from research_eval.hpo.coordinator import Coordinator
+from research_eval.hpo.functions import Function, Functions
+from research_eval.hpo.memory import check_memory
+from research_eval.hpo.problem import Problem
+from research_eval.hpo.remembering import remember
+from research_eval.hpo.results import Table, write_best
 from research_eval.hpo.spec import DEFAULT_NAME, StudySpec
 from research_eval.hpo.trials import NobodyListens, Standing, StudyAudience, Trial
+from research_eval.interrupt import stop_on_signals
 from research_eval.knobs import Knob
+from research_eval.store import Store
+from research_eval.store.location import locate
+from research_eval.training.progress import StopSignal
+
+FUNCTION_OBJECTIVE = "value:min"
+"""What a function returns, if nothing is said: something to minimise, as Optuna has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +39,9 @@ class StudyResult:
 
     Attributes:
         trials: All of them, by number.
-        best: Best finished trial of each arm by the first objective.
+        best: Best completed, feasible trial of each arm by the first objective.
         front: Trials that no other one beats in all objectives.
+        closed: Why an arm got no more trials, if it got fewer than its share.
         table: The CSV with one row for each trial.
         files: Best configuration of each arm, as files that `run` accepts.
     """
@@ -29,7 +51,8 @@ class StudyResult:
     best: Mapping[str, Trial]
     front: tuple[Trial, ...]
     standing: Standing
-    table: Path | None
+    closed: Mapping[str, str]
+    table: Path
     files: Mapping[str, Path]
 
 
@@ -39,6 +62,7 @@ class Study:
     Args:
         spec: What is asked.
         db: The store, by path or URL; by default the one that the commands would use.
+        problem: What is searched; by default configurations, as the spec says.
 
     Attributes:
         arms: Names of the arms in the order in which trials are dealt out.
@@ -48,12 +72,23 @@ class Study:
         ConfigError: With every mistake that is in it.
     """
 
-    spec: StudySpec
-    arms: tuple[str, ...]
-    spaces: Mapping[str, Mapping[str, Knob]]
+    def __init__(
+        self, spec: StudySpec, db: str | Path | None = None, *, problem: Problem | None = None
+    ) -> None:
+        self.spec = spec
+        self.problem: Problem = problem or Configurations(spec)
+        self.arms = tuple(self.problem.spaces)
+        self.spaces: Mapping[str, Mapping[str, Knob]] = {
+            arm: space.knobs for arm, space in self.problem.spaces.items()
+        }
+        self._db = db
 
-    def __init__(self, spec: StudySpec, db: str | Path | None = None) -> None:
-        raise NotImplementedError
+    @property
+    def table_name(self) -> str:
+        """Name of the CSV."""
+        kind, name = self.problem.data
+        name = name.replace("/", "_").replace(":", "_")
+        return f"optuna_study_{self.spec.name}_{kind}_{name}_full_results.csv"
 
     def run(
         self,
@@ -67,41 +102,146 @@ class Study:
         """Carry out what is left of the study and return all of it.
 
         Args:
-            workers: Processes that carry out trials; None does so in this one.
+            workers: Processes that carry out trials, a fresh one for each; None does so in this
+                process.
             gpus: One worker for each of these GPUs instead.
-            timeout: Seconds after which no new trial begins.
+            timeout: Seconds after which no new run begins.
             audience: Told how it goes.
             folder: Where the table and the best configurations are written; beside the store by
                 default.
+
+        Raises:
+            ConfigError: If the study cannot be continued as it is asked, or no trial records the
+                objective.
+            DataError: If the data cannot be had.
+            StoreError: If the store cannot be written, or another process carries out the study.
+            StoppedError: If a signal came; the same call continues.
         """
-        raise NotImplementedError
+        deadline = None if timeout is None else time.monotonic() + timeout
+        told = audience or NobodyListens()
+        in_processes = bool(workers or gpus)
+        check_memory(workers or 0, gpus)
+        url = self._db or locate(create=True)
+        with Store.open(url, create=True) as store, _alone(store, self.spec.name):
+            place = folder or store.artifact_dir.parent
+            book = Book(self.spec)
+            book.read(store.study_runs(self.spec.name))
+            remember(store, self.spec, self.problem, book, told.say)
+            table = Table(place / self.table_name, book.objectives)
+            coordinator = Coordinator(self.spec, self.problem, book, store, told, table, deadline)
+            executor = (
+                Pool(url, workers=workers or 1, gpus=gpus, fresh=True)
+                if in_processes
+                else Here(url)
+            )
+            signals = stop_on_signals() if in_processes else nullcontext(StopSignal())
+            with executor, signals as stop:
+                coordinator.run(executor, stop)
+            return self._result(coordinator, place)
+
+    def _result(self, coordinator: Coordinator, folder: Path) -> StudyResult:
+        book = coordinator.book
+        best = book.best()
+        return StudyResult(
+            name=self.spec.name,
+            trials=tuple(book.trials[number] for number in sorted(book.trials)),
+            best=best,
+            front=book.front(),
+            standing=coordinator.standing(),
+            closed=dict(coordinator.deal.closed),
+            table=coordinator.table.path,
+            files=write_best(folder, self.spec.name, best.values()),
+        )
+
+
+@contextmanager
+def _alone(store: Store, study: str) -> Iterator[None]:
+    """Hold the lock of a study, so that two commands do not number the same trials.
+
+    Raises:
+        StoreError: If another process of this machine holds it.
+    """
+    folder = store.artifact_dir.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{store.artifact_dir.name}.{study}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"study {study} is being carried out by another process; wait for it, or choose "
+                "another --study-name"
+            ) from None
+        yield
 
 
 def optimize(
     base: str | Path | Mapping[str, Any] | None = None,
     *,
-    objective: Callable[..., Any] | None = None,
+    objective: Function | None = None,
     space: Mapping[str, Knob] | None = None,
     name: str = DEFAULT_NAME,
-    n_trials: int = 100,
-    arms: Sequence[str] = (),
-    search: Sequence[str] = (),
-    objectives: Sequence[str] = (),
-    constraints: Sequence[str] = (),
-    sampler: str = "auto",
-    pruner: str = "auto",
-    seed: int = 0,
-    seeds: int = 1,
-    share_budget: bool = False,
-    confirm: int = 0,
     db: str | Path | None = None,
     workers: int | None = None,
     gpus: Sequence[int] = (),
     timeout: float | None = None,
     audience: StudyAudience | None = None,
+    folder: Path | None = None,
+    **asked: Any,
 ) -> StudyResult:
-    """Search for the best configuration, or for the best arguments of a function."""
-    raise NotImplementedError
+    """Search for the best configuration, or for the best arguments of a function.
+
+        research_eval.optimize("base.json", n_trials=40, search=["optimizer_params.lr=1e-4:1e-2"])
+        research_eval.optimize(objective=f, space={"x": Uniform(-1.0, 1.0)}, n_trials=100)
+
+    Called again, it continues to the total; several studies may follow each other in a process.
+
+    Args:
+        base: A file or JSON values: the fixed part of every configuration.
+        objective: Instead, a function that is called with a `FunctionTrial` and returns one value
+            for each objective, or metrics by name. With `workers` it must be importable.
+        space: The range of every argument of the function.
+        name: Of the study.
+        db: See `Study`.
+        workers: See `Study.run`; likewise `gpus`, `timeout`, `audience`, `folder`.
+        gpus: See `Study.run`.
+        timeout: See `Study.run`.
+        audience: See `Study.run`.
+        folder: See `Study.run`.
+        **asked: The other fields of `StudySpec`: `n_trials`, `arms`, `search`, `objectives`, ...
+
+    Raises:
+        ConfigError: With every mistake in what is asked.
+        ResearchEvalError: As `Study.run` does.
+    """
+    for field in ("arms", "search", "objectives", "constraints"):
+        if field in asked:
+            asked[field] = tuple(asked[field])
+    if objective is not None:
+        if base is not None or not space:
+            raise ConfigError("a function is searched over `space`, without a base")
+        asked.setdefault("objectives", (FUNCTION_OBJECTIVE,))
+        spec = StudySpec(name=name, **asked)
+        study = Study(spec, db, problem=Functions(spec, objective, space))
+    else:
+        tree, base_dir = _read(base)
+        spec = replace(StudySpec(name=name, **asked), base=tree)
+        study = Study(spec if base_dir is None else replace(spec, base_dir=base_dir), db)
+    return study.run(workers=workers, gpus=gpus, timeout=timeout, audience=audience, folder=folder)
 
 
-_ = NobodyListens
+def _read(base: str | Path | Mapping[str, Any] | None) -> tuple[Mapping[str, Any], Path | None]:
+    """Return the JSON values of a base, and the folder of its file if it is one."""
+    if base is None:
+        return {}, None
+    if isinstance(base, Mapping):
+        return base, None
+    path = Path(base)
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold one JSON object")
+    return tree, path.resolve().parent

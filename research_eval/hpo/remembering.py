@@ -1,0 +1,96 @@
+"""What a study was asked, in the store: so that a changed question is noticed and said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from research_eval.errors import ConfigError
+from research_eval.hpo.book import Book
+from research_eval.hpo.problem import Problem
+from research_eval.hpo.spec import StudySpec
+from research_eval.store import Store
+
+VERSION = 1
+
+
+def remember(
+    store: Store, spec: StudySpec, problem: Problem, book: Book, say: Callable[[str], None]
+) -> None:
+    """Record what is asked, and mark the trials that answer another question as history.
+
+    Trials stay in the table whatever happens; samplers learn only from those that lie in the
+    present space and were made with the present fixed part.
+
+    Raises:
+        ConfigError: If the study is about other data, so that its scores cannot be compared.
+        StoreError: If it cannot be written.
+    """
+    now = _asked(spec, problem)
+    before: dict[str, Any] = {}
+    for record in store.studies(spec.name):
+        before = json.loads(record.spec_json)
+    if before:
+        _refuse_other_data(before, now, spec.name)
+        begun = max(book.entries, default=-1) + 1
+        now["since"] = dict(before["since"])
+        for arm in now["fixed"]:
+            if before["fixed"].get(arm) != now["fixed"][arm]:
+                now["since"][arm] = begun
+                if arm in before["fixed"] and begun:
+                    say(f"{arm}: what is fixed has changed; its earlier trials are kept as history")
+        now["earlier"] = before["earlier"]
+        if before["spaces"] != now["spaces"]:
+            now["earlier"] = [*before["earlier"], {"until": begun, "spaces": before["spaces"]}]
+            for line in _changes(before["spaces"], now["spaces"]):
+                say(f"the space has changed: {line}; trials outside of it are kept as history")
+    for entry in book.entries.values():
+        entry.is_history = entry.number < now["since"].get(entry.candidate.arm, 0)
+    if now != before:
+        store.save_study(spec.name, json.dumps(now, sort_keys=True))
+
+
+def _asked(spec: StudySpec, problem: Problem) -> dict[str, Any]:
+    plain = asdict(spec)
+    plain["base_dir"] = str(spec.base_dir)
+    spaces = {
+        arm: {path: knob._schema_entry()["x-knob"] for path, knob in space.knobs.items()}
+        for arm, space in problem.spaces.items()
+    }
+    fixed = {arm: problem.fixed_part(arm) for arm in problem.spaces}
+    asked = {
+        "version": VERSION,
+        "asked": plain,
+        "data": list(problem.data),
+        "spaces": spaces,
+        "fixed": fixed,
+        "since": dict.fromkeys(fixed, 0),
+        "earlier": [],
+    }
+    plain_json: dict[str, Any] = json.loads(json.dumps(asked))
+    return plain_json
+
+
+def _refuse_other_data(before: dict[str, Any], now: dict[str, Any], name: str) -> None:
+    def data_of(told: dict[str, Any]) -> list[Any]:
+        bases = [each.get("base", {}) for each in told["fixed"].values()]
+        return [told["data"], *(base.get("dataset_params", {}) for base in bases[:1])]
+
+    if data_of(before) != data_of(now):
+        raise ConfigError(
+            f"study {name} is about {json.dumps(data_of(before))}, not "
+            f"{json.dumps(data_of(now))}, so scores could not be compared; choose another "
+            "--study-name"
+        )
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    lines = []
+    for arm in sorted({*before, *now}):
+        old, new = before.get(arm, {}), now.get(arm, {})
+        paths = sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
+        if paths:
+            lines.append(f"{arm}: {', '.join(paths)}")
+    return lines

@@ -1,0 +1,103 @@
+"""What a study leaves as files: a table of all trials, and the best configurations."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from research_eval.errors import StoreError
+from research_eval.hpo.spec import Objective
+from research_eval.hpo.trials import Trial
+
+_DERIVED = ("origin", "seed")
+
+
+class Table:
+    """The CSV with one row for each trial, brought up to date after every one.
+
+    Args:
+        path: Of the file.
+        objectives: Of the study.
+    """
+
+    def __init__(self, path: Path, objectives: Sequence[Objective]) -> None:
+        self.path = path
+        self._objectives = objectives
+        self._rows: dict[int, dict[str, Any]] = {}
+
+    def update(self, trials: Iterable[Trial]) -> None:
+        """Write the rows of these trials anew; a reader never sees half of the file.
+
+        Raises:
+            StoreError: If it cannot be written.
+        """
+        for trial in trials:
+            self._rows[trial.number] = self._row(trial)
+        rows = [self._rows[number] for number in sorted(self._rows)]
+        columns = dict.fromkeys(name for row in rows for name in row)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        replace_file(self.path, text.getvalue())
+
+    def _row(self, trial: Trial) -> dict[str, Any]:
+        values = trial.values or [""] * len(self._objectives)
+        pairs = zip(self._objectives, values, strict=True)
+        return {
+            "trial_number": trial.number,
+            "arm": trial.arm,
+            "state": str(trial.state),
+            **{f"value_{objective.name}": value for objective, value in pairs},
+            "is_feasible": trial.is_feasible,
+            "runs": " ".join(run.experiment_id for run in trial.runs),
+            "confirmed": " ".join(run.experiment_id for run in trial.confirmed),
+            "repairs": "; ".join(trial.repairs),
+            "error": (trial.error or "").strip().rpartition("\n")[2],
+            **{f"params_{path}": json.dumps(value) for path, value in trial.params.items()},
+        }
+
+
+def write_best(folder: Path, study: str, best: Iterable[Trial]) -> dict[str, Path]:
+    """Write the configuration of each arm's best trial as a file that `run` accepts.
+
+    Raises:
+        StoreError: If one cannot be written.
+    """
+    written = {}
+    for trial in best:
+        config = json.loads(trial.runs[0].full_config_json)
+        if "params" in config:  # the arguments of a function
+            config = config["params"]
+        else:
+            config = {k: v for k, v in config.items() if k not in _DERIVED}
+        path = folder / f"{study}_best_{trial.arm.replace('/', '_')}.json"
+        replace_file(path, json.dumps(config, indent=2) + "\n")
+        written[trial.arm] = path
+    return written
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file beside the old one and put it in its place.
+
+    Raises:
+        StoreError: If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+            Path(fresh).replace(path)
+        except BaseException:
+            Path(fresh).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
