@@ -249,6 +249,7 @@ class Coordinator:
         if self._is_stopping:  # it is what it was asked for
             return
         place = work.place
+        self.store.take_in(self.store.spool_root)
         found = [
             record
             for record in self.store.study_runs(self.spec.name, trial=number)

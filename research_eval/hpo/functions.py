@@ -95,7 +95,7 @@ class Call:
         try:
             store = bench.store()
             if self.work.continued is None:
-                writer = store.start(self.new)
+                writer = store.begin(self.new)
             else:
                 writer = store.resume(self.work.continued, step=BEFORE_ALL_STEPS)
         except StoreError as error:

@@ -135,7 +135,7 @@ class Study:
                 else Here(url)
             )
             signals = stop_on_signals() if in_processes else nullcontext(StopSignal())
-            with executor, signals as stop:
+            with store.kept_open(), executor, signals as stop:
                 coordinator.run(executor, stop)
             return self._result(coordinator, place)
 

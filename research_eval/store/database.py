@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -122,6 +123,17 @@ class Store(Reader):
     ) -> None:
         self.close()
 
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Keep a connection, for many short runs in a row.
+
+        SQLite writes its log into the database, with two waits for the disk, whenever the last
+        connection is closed.
+        """
+        with self._reading() as connection:
+            connection.rollback()
+            yield
+
     def _check_writable(self) -> None:
         if not self._is_writable:
             raise StoreError(f"{self._address} was opened read-only")
@@ -152,6 +164,20 @@ class Store(Reader):
         with self._writing() as connection:
             insert_run(connection, new, owner)
             spool = self._spool(owner, strict)
+        return self._writer(spool)
+
+    def begin(self, new: NewRun) -> RunWriter:
+        """Record a run that starts now, in one transaction with what it records at first.
+
+        A run that ends within 0.2 s costs one transaction instead of two. An id that is taken is
+        noticed when the records are refused.
+
+        Raises:
+            StoreError: If the records can be kept nowhere.
+        """
+        self._check_writable()
+        spool = self._spool(owner_here(new.experiment_id, host=new.host), strict=False)
+        spool.record("start", {"run": asdict(new)})
         return self._writer(spool)
 
     def resume(self, experiment_id: str, *, step: int, strict: bool = False) -> RunWriter:
