@@ -88,6 +88,7 @@ def test_all_is_set_back_when_the_last_run_ends(path):
     assert (signal.getsignal(signal.SIGTERM), sys.excepthook) == before
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on
 def test_a_forked_child_leaves_the_run_of_its_parent_alone(path, recorded):
     with research_eval.track(db=path, system_interval_s=None) as run:
         run.log({"m": 1.0})
@@ -102,6 +103,19 @@ def test_a_forked_child_leaves_the_run_of_its_parent_alone(path, recorded):
         run.log({"m": 2.0})
     found = recorded()
     assert (found.status, found.metrics["m"].count, found.value("m")) == ("COMPLETED", 2, 2.0)
+
+
+def test_a_forked_child_that_dies_says_nothing_of_its_parent(script, recorded):
+    code = (
+        "import os, warnings\nwarnings.simplefilter('ignore')\n"  # Python 3.12 warns of any fork
+        + OPEN
+        + "if os.fork() == 0:\n    1 / 0\nos.wait()\nrun.log({'m': 2.0})\nrun.finish()"
+    )
+    with script(code) as process:
+        _, told = process.communicate()
+    assert told.count("ZeroDivisionError") == 1
+    assert "research-eval" not in told
+    assert (recorded().status, recorded().value("m")) == ("COMPLETED", 2.0)
 
 
 def test_a_pruned_trial_is_a_pruned_run(path, recorded):
