@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import time
 from functools import cache
@@ -31,7 +30,7 @@ def owner_here(experiment_id: str, attempt: int = 1, host: str | None = None) ->
     """
     pid = os.getpid()
     return Owner(
-        experiment_id, attempt, host or platform.node(), pid, process_key(pid), time.time()
+        experiment_id, attempt, host or os.uname().nodename, pid, process_key(pid), time.time()
     )
 
 
@@ -54,7 +53,7 @@ def _machine() -> str:
     if sys.platform == "linux":
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
-    return platform.node()
+    return os.uname().nodename
 
 
 def _start(pid: int) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import logging
 import os
 import reprlib
 import struct
@@ -44,8 +43,6 @@ from research_eval.store.segments import (
 )
 
 SEGMENT_BYTES = 4 * 2**20
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +192,10 @@ class Spool:
             f"{error.strerror}; free some space"
         )
         if not self.unacknowledged and not self._strict:
-            _log.warning("%s. The run goes on, and what is missing is counted", message)
+            import logging  # noqa: PLC0415 - the start of a script need not wait for it
+
+            log = logging.getLogger(__name__)
+            log.warning("%s. The run goes on, and what is missing is counted", message)
         self.unacknowledged += count
         self._untold += count
         if self._strict:

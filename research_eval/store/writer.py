@@ -5,7 +5,6 @@ Only the standard library is loaded, so a script may record without waiting for 
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -29,8 +28,6 @@ FLUSH_S = 0.2
 HEARTBEAT_S = 10.0
 TIMEOUT_S = 30.0
 """How long `flush` and `finish` wait for a database; what it then lacks stays in the spool."""
-
-_log = logging.getLogger(__name__)
 
 
 class PendingError(StoreError):
@@ -337,7 +334,9 @@ class RunWriter:
         except (StoreError, OSError) as error:
             told = error if isinstance(error, StoreError) else _unreadable(self.spool.folder, error)
             if self._failure is None:
-                _log.warning("%s; %s", told, self._waiting())
+                import logging  # noqa: PLC0415 - the start of a script need not wait for it
+
+                logging.getLogger(__name__).warning("%s; %s", told, self._waiting())
             passes = isinstance(error, BusyError)
             failure = _Failure(told, self._attempts, is_passing=passes, is_final=False)
         with self._changed:
