@@ -49,7 +49,7 @@ def describe(schema: Schema) -> list[Parameter]:
             type=_type(field),
             default=json.dumps(field["default"]) if "default" in field else None,
             legal=", ".join(_bounds(field)),
-            searched=_searched(field),
+            searched=range_in_words(field.get("x-knob")),
             meaning=" ".join(field.get("description", "").split()),
             is_execution=bool(field.get("x-execution-only")),
         )
@@ -78,8 +78,9 @@ def _bounds(field: Schema) -> Iterator[str]:
         yield from (f"{sign} {option[key]}" for key, sign in _SIGNS.items() if key in option)
 
 
-def _searched(field: Schema) -> str:
-    match field.get("x-knob"):
+def range_in_words(knob: Schema | None) -> str:
+    """Return a search range as the schema of its field has it under `x-knob`."""
+    match knob:
         case {"kind": "Choice", "options": options}:
             return ", ".join(json.dumps(option) for option in options)
         case {"kind": "LogUniform", "low": low, "high": high}:

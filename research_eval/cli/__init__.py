@@ -22,9 +22,11 @@ from research_eval.cli import (
     datasets,
     db,
     editing,
+    hpo,
     new,
     run,
     runs,
+    studies,
     watching,
 )
 from research_eval.cli._render import note, printable
@@ -40,6 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("hpo")(hpo.hpo)
+app.add_typer(studies.app, name="studies")
 editing.add_to(runs.app)
 watching.add_to(runs.app)
 bundles.add_to(runs.app)

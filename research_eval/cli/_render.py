@@ -82,7 +82,12 @@ def write(text: str) -> None:
 
 
 def print_rows(
-    rows: Sequence[Row], columns: Sequence[Column], form: Format, *, title: str = ""
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    form: Format,
+    *,
+    title: str = "",
+    stderr: bool = False,
 ) -> None:
     """Print rows in the asked form.
 
@@ -91,6 +96,7 @@ def print_rows(
         columns: How keys appear in a table.
         form: Which form.
         title: Stands above a table.
+        stderr: Whether a table goes to the terminal at stderr, before the results on stdout.
     """
     match form:
         case Format.JSON:
@@ -98,7 +104,7 @@ def print_rows(
         case Format.CSV:
             _print_csv(rows, [column.key for column in columns])
         case Format.TABLE:
-            out = console()
+            out = console(stderr=stderr)
             if title:
                 out.print(title, style="bold")
             _show(out, _table(rows, _fitting(rows, columns, out.width)))

@@ -2,7 +2,7 @@
 
 from research_eval.config.experiment import ExperimentConfig
 from research_eval.config.identity import canonical_json, config_hash, json_schema
-from research_eval.config.loading import Experiment, load_file, load_text, validate
+from research_eval.config.loading import Experiment, load_file, load_text, read_tree, validate
 
 __all__ = [
     "Experiment",
@@ -12,5 +12,6 @@ __all__ = [
     "json_schema",
     "load_file",
     "load_text",
+    "read_tree",
     "validate",
 ]

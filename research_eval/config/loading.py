@@ -64,8 +64,25 @@ def load_file(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     Raises:
         ConfigError: If it cannot be read, or with every mistake that is in it.
     """
+    base_dir = path.resolve().parent
+    return load_text(_text_of(path), overrides=overrides, base_dir=base_dir, source=str(path))
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """Return the JSON values of a file that need not be a whole configuration.
+
+    Raises:
+        ConfigError: If it cannot be read, is no JSON object, or has a key twice.
+    """
+    tree, issues = read_json(_text_of(path), str(path))
+    if issues:
+        raise ConfigError(f"{path} is not legal", issues)
+    return tree
+
+
+def _text_of(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before the text
+        return path.read_text(encoding="utf-8-sig")  # some editors put a mark before the text
     except FileNotFoundError:
         raise ConfigError(
             f"there is no file {path}; `research-eval new config` writes one"
@@ -74,7 +91,6 @@ def load_file(path: Path, overrides: Iterable[str] = ()) -> Experiment:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: see byte {error.start}") from None
-    return load_text(text, overrides=overrides, base_dir=path.resolve().parent, source=str(path))
 
 
 def validate(

@@ -16,14 +16,17 @@ def check_room(workers: int, gpus: Sequence[int] = ()) -> None:
     """Refuse workers that the machine has no room for.
 
     Args:
-        workers: How many processes are to run at once.
-        gpus: The GPU of each, if they are given one.
+        workers: How many processes are to run at once; 0 or less for none.
+        gpus: Instead, one process for each of these GPUs.
 
     Raises:
-        ConfigError: If there is no such GPU, or too little memory is free.
+        ConfigError: If there is no such GPU, one is named twice, or too little memory is free.
     """
+    if len(set(gpus)) < len(gpus):
+        raise ConfigError(f"each GPU takes one worker, but these are asked for: {list(gpus)}")
+    workers = len(gpus) or workers
     found = torch.cuda.device_count()
-    missing = [gpu for gpu in gpus if gpu >= found]
+    missing = [gpu for gpu in gpus if not 0 <= gpu < found]
     if missing:
         there = f"GPUs 0 to {found - 1}" if found else "none that torch can use"
         raise ConfigError(

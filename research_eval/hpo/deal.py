@@ -103,8 +103,7 @@ class Deal:
         }
         if self._spec.share_budget:
             return next((arm for arm in arms if arm not in self.closed), None)
-        base, rest = divmod(self._spec.n_trials, len(arms))
-        shares = {arm: base + (index < rest) for index, arm in enumerate(arms)}
+        shares = self._spec.shares(arms)
         waiting = [a for a in arms if a not in self.closed and counts[a] < shares[a]]
         return min(waiting, key=lambda arm: counts[arm], default=None)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from research_eval.hpo.space import Space
-from research_eval.jobs import Task
 from research_eval.records import NewRun, Place
+
+if TYPE_CHECKING:
+    from research_eval.jobs import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from research_eval.errors import ConfigError
 from research_eval.hpo.book import Book
 from research_eval.hpo.problem import Problem
 from research_eval.hpo.spec import StudySpec
+from research_eval.records import RunRecord
 from research_eval.store import Store
+from research_eval.store.studies import StudyRecord
 
 VERSION = 1
 
@@ -94,3 +97,20 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if paths:
             lines.append(f"{arm}: {', '.join(paths)}")
     return lines
+
+
+def recall(record: StudyRecord, runs: Iterable[RunRecord]) -> Book:
+    """Return a recorded study with its trials; neither Optuna nor the models are needed.
+
+    Args:
+        record: The study.
+        runs: All of its runs, oldest first.
+    """
+    told = json.loads(record.spec_json)
+    lists = {name: tuple(each) for name, each in told["asked"].items() if isinstance(each, list)}
+    folder = Path(told["asked"]["base_dir"])
+    book = Book(StudySpec(**{**told["asked"], **lists, "base_dir": folder}))
+    book.read(runs)
+    for entry in book.entries.values():
+        entry.is_history = entry.number < told["since"].get(entry.candidate.arm, 0)
+    return book

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from research_eval.errors import ConfigError, Issue, did_you_mean
+from research_eval.hpo.names import DEFAULT_NAME, DEFAULT_TRIALS, PRUNERS, SAMPLERS
 from research_eval.metrics import METRICS, Direction
-
-SAMPLERS = ("auto", "tpe", "gp", "random", "grid")
-PRUNERS = ("auto", "asha", "median", "hyperband", "wilcoxon", "none")
-DEFAULT_NAME = "research_eval_study"
 
 _NAME = re.compile(r"\w[\w.-]{0,199}")
 _METRICS = {metric.name: metric for metric in METRICS}
@@ -126,7 +123,7 @@ class StudySpec:
     """
 
     name: str = DEFAULT_NAME
-    n_trials: int = 100
+    n_trials: int = DEFAULT_TRIALS
     base: Mapping[str, Any] = field(default_factory=dict)
     base_dir: Path = field(default_factory=Path.cwd)
     arms: tuple[str, ...] = ()
@@ -182,3 +179,8 @@ class StudySpec:
     def bounds(self) -> tuple[Bound, ...]:
         """The constraints."""
         return tuple(Bound.parse(text) for text in self.constraints)
+
+    def shares(self, arms: Sequence[str]) -> dict[str, int]:
+        """Return how many trials each arm gets if it can take them; the first ones get the rest."""
+        base, rest = divmod(self.n_trials, len(arms))
+        return {arm: base + (place < rest) for place, arm in enumerate(arms)}

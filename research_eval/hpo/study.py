@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from research_eval.errors import ConfigError, StoreError
-from research_eval.executors import Here, Pool
+from research_eval.executors import Here, Pool, check_room
 from research_eval.hpo.book import Book
 from research_eval.hpo.configurations import Configurations
 from research_eval.hpo.coordinator import Coordinator
 from research_eval.hpo.functions import Function, Functions
-from research_eval.hpo.memory import check_memory
+from research_eval.hpo.names import DEFAULT_NAME
 from research_eval.hpo.problem import Problem
 from research_eval.hpo.remembering import remember
 from research_eval.hpo.results import Table, write_best
-from research_eval.hpo.spec import DEFAULT_NAME, StudySpec
+from research_eval.hpo.spec import StudySpec
 from research_eval.hpo.trials import NobodyListens, Standing, StudyAudience, Trial
 from research_eval.interrupt import stop_on_signals
 from research_eval.knobs import Knob
@@ -120,7 +120,7 @@ class Study:
         deadline = None if timeout is None else time.monotonic() + timeout
         told = audience or NobodyListens()
         in_processes = bool(workers or gpus)
-        check_memory(workers or 0, gpus)
+        check_room(workers or 0, gpus)
         url = self._db or locate(create=True)
         with Store.open(url, create=True) as store, _alone(store, self.spec.name):
             place = folder or store.artifact_dir.parent

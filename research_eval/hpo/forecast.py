@@ -1,0 +1,129 @@
+"""What a study would cost: a few real steps of each arm are timed, nothing is recorded."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from research_eval.config import Experiment, load_text
+from research_eval.errors import ConfigError
+from research_eval.hpo.configurations import Configurations
+from research_eval.hpo.space import Space, grid_values
+from research_eval.hpo.spec import StudySpec
+from research_eval.prepare import Plan, build_network, plan, prepare
+from research_eval.records import ListRecorder
+from research_eval.training.progress import Nobody, StopSignal, Watcher
+from research_eval.training.train import Files, Trainer, steps_of
+
+WARMUP_STEPS = 2
+"""Not timed: the first steps allocate what all others use again."""
+TIMED_STEPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one run costs.
+
+    Attributes:
+        seconds: Of training with its evaluations, at the pace of a few steps on this machine now.
+        plan: What follows from the configuration alone.
+    """
+
+    seconds: float
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What an arm costs, nothing pruned.
+
+    Attributes:
+        runs: How many are made: one for each trial and seed, and those that confirm.
+        smallest: Cost of a run with every whole number at its lowest; likewise `largest`.
+    """
+
+    arm: str
+    trials: int
+    runs: int
+    smallest: Cost
+    largest: Cost
+
+
+def forecast(spec: StudySpec, watcher: Watcher, *, num_threads: int) -> list[Forecast]:
+    """Return what each arm of a study would cost.
+
+    Args:
+        spec: Of the study.
+        watcher: Told while data is prepared.
+        num_threads: CPU threads that a run would have.
+
+    Raises:
+        ConfigError: If the study is not legal, or does not fit its data.
+        DataError: If its data cannot be had.
+    """
+    problem = Configurations(spec)
+    found = []
+    for arm, trials in spec.shares(tuple(problem.spaces)).items():
+        costs = [
+            _cost(_extreme(spec, problem, arm, place), watcher, num_threads) for place in (0, -1)
+        ]
+        found.append(Forecast(arm, trials, trials * spec.seeds + spec.confirm, *costs))
+    return found
+
+
+def _extreme(spec: StudySpec, problem: Configurations, arm: str, place: int) -> Experiment:
+    """Return an arm's configuration with every whole number at one end, the rest at defaults."""
+    space: Space = problem.spaces[arm]
+    ends = {
+        path: sorted(grid_values(knob, is_integer=True))[place]
+        for path, knob in space.knobs.items()
+        if path in space.integers
+    }
+    candidate = problem.complete(arm, ends, f"{spec.name} {arm}")
+    if candidate is None:
+        raise ConfigError(
+            f"no configuration of {arm} is legal with {ends} and what the base fixes; "
+            "free one of the related parameters with --search path"
+        )
+    return load_text(candidate.config_json, base_dir=spec.base_dir)
+
+
+def _cost(experiment: Experiment, watcher: Watcher, num_threads: int) -> Cost:
+    prepared = prepare(experiment, watcher)
+    config = prepared.experiment.config
+    per_epoch, steps = steps_of(config, len(prepared.dataset.train))
+    every = config.training_params.eval_every
+    evaluations = -(-steps // (per_epoch if every == "epoch" else every))
+    sample = {"training_params.max_steps": WARMUP_STEPS + TIMED_STEPS}
+    sample |= {"training_params.log_every": 1}
+    short = prepared.experiment.with_fields(sample).config
+    clock = _Clock()
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.training_params.num_threads or num_threads)
+    with tempfile.TemporaryDirectory(prefix="research-eval-") as folder:
+        files = Files(Path(folder))
+        network = build_network(prepared)
+        Trainer(short, network, prepared.dataset, clock, files, Nobody(), StopSignal()).run()
+    ended = time.perf_counter()
+    torch.set_num_threads(before)
+    ends = [clock.times[step] for step in range(WARMUP_STEPS, WARMUP_STEPS + TIMED_STEPS + 1)]
+    per_step = statistics.median(end - begin for begin, end in pairwise(ends))
+    return Cost(steps * per_step + evaluations * (ended - ends[-1]), plan(prepared))
+
+
+@dataclass(slots=True)
+class _Clock(ListRecorder):
+    """A recorder that notes when each step was over."""
+
+    times: dict[int, float] = field(default_factory=dict)
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:  # noqa: ARG002 - only the time counts
+        """Note the time of the step's first point; the evaluation of the last step comes later."""
+        self.times.setdefault(step, time.perf_counter())
