@@ -19,6 +19,7 @@ from research_eval.spec import (
     BodyInput,
     BodyOutput,
     ModelSpec,
+    TransformerParams,
 )
 
 
@@ -27,11 +28,12 @@ class DenseParams(LayeredParams):
 
 
 class Dense(nn.Module):
-    """`num_layers` blocks of attention and feed-forward."""
+    """`num_layers` blocks of attention and feed-forward; also a part of other bodies."""
 
-    def __init__(self, params: DenseParams, context: BodyContext) -> None:
+    def __init__(self, params: TransformerParams, context: BodyContext) -> None:
         super().__init__()
-        self.causal, self.recompute = context.causal, params.checkpoint_activations
+        self.causal = context.causal
+        self.recompute = isinstance(params, LayeredParams) and params.checkpoint_activations
         self.blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
 
     def forward(self, batch: BodyInput) -> BodyOutput:
