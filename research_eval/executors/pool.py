@@ -176,7 +176,7 @@ def _context(method: Literal["forkserver", "spawn"]) -> ForkServerContext | Spaw
     if method == "spawn" or not hasattr(os, "fork"):
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(["research_eval.executors.preload"])
     return context
 
 

@@ -15,6 +15,9 @@ from optuna.trial import TrialState as OptunaState
 
 from research_eval.hpo.spec import Objective
 
+STARTUP_TRIALS = 3
+"""Trials of an arm that come to their own end before any is judged by them."""
+
 _STATES = {True: OptunaState.PRUNED, False: OptunaState.COMPLETE}
 
 
@@ -79,6 +82,7 @@ class _Shadow:
         self._study = optuna.create_study(
             direction=direction, pruner=_optuna_pruner(kind), study_name="shadow"
         )
+        self._ended = 0
         self._trials: dict[int, tuple[optuna.Trial, dict[int, float]]] = {}
 
     def report(self, number: int, place: int, value: float) -> bool:
@@ -88,10 +92,12 @@ class _Shadow:
         if place not in curve:  # another attempt reports again what an earlier one did
             curve[place] = value if value == value else self._worst
             trial.report(curve[place], place)
-        return trial.should_prune()
+        # Asked in any case, since the pruner takes notes.
+        return trial.should_prune() and self._ended >= STARTUP_TRIALS
 
     def end(self, number: int, *, is_pruned: bool) -> None:
         if number in self._trials:
+            self._ended += 1
             trial, curve = self._trials.pop(number)
             value = None if is_pruned else curve[max(curve)]
             self._study.tell(trial, value, state=_STATES[is_pruned])
@@ -100,13 +106,11 @@ class _Shadow:
 def _optuna_pruner(kind: str) -> optuna.pruners.BasePruner:
     match kind:
         case "asha":
-            return optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=1, reduction_factor=3, bootstrap_count=3
-            )
+            return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
         case "hyperband":
             return optuna.pruners.HyperbandPruner(min_resource=1, reduction_factor=3)
         case "median":
-            return optuna.pruners.MedianPruner(n_startup_trials=4)
+            return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
         case "wilcoxon":
             return optuna.pruners.WilcoxonPruner()
     raise ValueError(f"unknown pruner '{kind}'")

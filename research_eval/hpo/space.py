@@ -175,8 +175,10 @@ def _set_values(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def _is_integer(params: type[Params], name: str) -> bool:
-    """Return whether the field takes no fractions."""
-    return validates(params, name, 1) and not validates(params, name, 1.5)
+    """Return whether the field takes whole numbers and no fractions."""
+    field = params.model_json_schema()["properties"][name]
+    types = {option.get("type") for option in (field, *field.get("anyOf", ()))}
+    return "integer" in types and "number" not in types
 
 
 def parse_range(text: str, params: type[Params], name: str) -> Knob | Any:
