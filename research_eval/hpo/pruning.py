@@ -7,6 +7,7 @@ not in optimizer steps, since a batch twice as large takes half as many.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -112,5 +113,7 @@ def _optuna_pruner(kind: str) -> optuna.pruners.BasePruner:
         case "median":
             return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
         case "wilcoxon":
-            return optuna.pruners.WilcoxonPruner()
+            with warnings.catch_warnings():  # marked experimental; the version of Optuna is pinned
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return optuna.pruners.WilcoxonPruner()
     raise ValueError(f"unknown pruner '{kind}'")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from datetime import UTC, datetime
 
 from sqlalchemy import update
 
-from research_eval.records import NewRun, RunStatus
+from research_eval.records import MetricSummary, NewRun, RunRecord, RunStatus
 from research_eval.store import Store
 from research_eval.store.schema import experiments
 
@@ -21,6 +23,19 @@ def new_run(experiment_id: str = "run-1", **changes: object) -> NewRun:
         env_details_json='{"python": "3.11"}',
     )
     return replace(plain, **changes)  # type: ignore[arg-type]  # names are the caller's care
+
+
+def ended_run(
+    experiment_id: str, status: RunStatus, metrics: Mapping[str, float], **changes: object
+) -> RunRecord:
+    """Return the record of a run that has ended, with one point of each metric."""
+    now = datetime.now(UTC)
+    plain = {field.name: getattr(new_run(), field.name) for field in fields(NewRun)}
+    summaries = {
+        name: MetricSummary(value, 1, value, 1, value, 1, 1, 0) for name, value in metrics.items()
+    }
+    told = plain | {"experiment_id": experiment_id, "status": status, "metrics": summaries}
+    return RunRecord(**told | {"id": 1, "attempt": 1, "timestamp": now, "ended": now} | changes)  # type: ignore[arg-type]  # names are the caller's care
 
 
 def record(store: Store, experiment_id: str, metrics: dict[str, float], **changes: object) -> None:
