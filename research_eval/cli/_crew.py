@@ -11,6 +11,13 @@ from research_eval.cli._options import split_commas
 
 WorkersOption = Annotated[int, typer.Option(min=1, help="Processes that share the runs.")]
 
+WorkersOrNoneOption = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Processes that carry out trials, a fresh one for each; 0 uses this one."
+    ),
+]
+
 GpusOption = Annotated[
     list[str] | None,
     typer.Option(metavar="IDS", help="One process for each of these GPUs, for example 0,2,3."),
@@ -22,7 +29,7 @@ class Crew:
     """The processes that share the work.
 
     Attributes:
-        workers: How many.
+        workers: How many; 0 for none but this one.
         gpus: The GPU of each; empty to let the configurations say the device.
     """
 
@@ -54,7 +61,7 @@ class Crew:
         """Return how many there are, and what each gets."""
         from research_eval.executors import threads_each
 
-        share = threads_each(self.workers)
+        share = threads_each(max(1, self.workers))
         where = f" on GPU {', '.join(map(str, self.gpus))}" if self.gpus else ""
         return (
             f"{self.workers} workers{where} with {share} CPU threads each; "

@@ -106,9 +106,10 @@ def show_forecast(spec: StudySpec, crew: Crew, shown: Display, form: Format) -> 
     from research_eval.hpo.configurations import Configurations
     from research_eval.hpo.forecast import forecast
 
+    workers = max(1, crew.workers)
     spaces = {arm: space.knobs for arm, space in Configurations(spec).spaces.items()}
     space = space_rows(ranges_of(spaces))
-    forecasts = forecast(spec, _Preparing(shown), num_threads=threads_each(crew.workers))
+    forecasts = forecast(spec, _Preparing(shown), num_threads=threads_each(workers))
     costs = [_cost(each, len(spaces[each.arm])) for each in forecasts]
     if form is Format.JSON:
         write(to_json({"study": spec.name, "space": space, "arms": costs}))
@@ -118,10 +119,10 @@ def show_forecast(spec: StudySpec, crew: Crew, shown: Display, form: Format) -> 
         print_rows(space, SPACE, form)
         write("")
     print_rows(costs, COSTS, form)
-    total = [sum(cost["seconds"][end] for cost in costs) / crew.workers for end in (0, 1)]
+    total = [sum(cost["seconds"][end] for cost in costs) / workers for end in (0, 1)]
+    many = f"{workers} worker{'s' if workers > 1 else ''}"
     note(
-        f"in all {_ends(duration, total)} with {crew.workers} "
-        f"worker{'s' if crew.workers > 1 else ''} if no trial is pruned, "
+        f"in all {_ends(duration, total)} with {many} if no trial is pruned, "
         "between the smallest and the largest configurations, at the pace of this machine now"
     )
 

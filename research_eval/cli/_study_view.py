@@ -65,6 +65,12 @@ def trial_in_words(trial: Trial) -> str:
     return f"{trial.state.lower()}{f' at {values}' if values else ''}{broken}{why}"
 
 
+def confirmed_in_words(trial: Trial) -> str:
+    """Return on which fresh seeds a winner was run, and how those runs ended."""
+    told = (f"seed {run.seed} {run.status.lower()}" for run in trial.confirmed)
+    return f"is confirmed: {', '.join(told)}"
+
+
 class StudyLines:
     """For logs: a line for each trial that ends, and progress every 10 s at most."""
 
@@ -96,6 +102,8 @@ class StudyLines:
         best = standing.best.get(trial.arm)
         known = f"; best of {trial.arm}: {_score(best)}" if best else ""
         line = f"trial {trial.number} {trial.arm} {trial_in_words(trial)}{known}"
+        if standing.confirming:
+            line = f"trial {trial.number} {trial.arm} {confirmed_in_words(trial)}"
         self.say(f"{line}  [{standing_in_words(standing)}]")
 
 
@@ -153,7 +161,9 @@ class StudyScreen:
         self._runs = {key: run for key, run in self._runs.items() if key[0] != trial.number}
         self._standing = standing
         best = standing.best.get(trial.arm)
-        if best is not None and best.number == trial.number:
+        if standing.confirming:
+            self.say(f"trial {trial.number} {trial.arm} {confirmed_in_words(trial)}")
+        elif best is not None and best.number == trial.number:
             self.say(f"best of {trial.arm} so far: {_score(trial)}")
         elif trial.state in (TrialState.FAILED, TrialState.LOST):
             self.say(f"trial {trial.number} {trial.arm} {trial_in_words(trial)}")

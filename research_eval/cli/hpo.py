@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from research_eval.cli._crew import Crew, GpusOption, WorkersOption
+from research_eval.cli._crew import Crew, GpusOption, WorkersOrNoneOption
 from research_eval.cli._options import DbOption, FormatOption, split_commas
 from research_eval.cli._progress import display
 from research_eval.cli._render import Format, note
@@ -135,7 +135,7 @@ def hpo(
         int,
         _many("--confirm", "Runs of each winner on fresh seeds after the search.", _SEARCH, "N"),
     ] = 0,
-    workers: WorkersOption = 1,
+    workers: WorkersOrNoneOption = 1,
     gpus: GpusOption = None,
     timeout: Annotated[
         str | None,
@@ -210,7 +210,9 @@ def _carry_out(
     if sys.stderr.isatty():
         show_plan(spec, ranges_of(study.spaces))
     with study_view(spec.name) as view:
-        result = study.run(workers=crew.workers, gpus=crew.gpus, timeout=seconds, audience=view)
+        result = study.run(
+            workers=crew.workers or None, gpus=crew.gpus, timeout=seconds, audience=view
+        )
     show_result(spec, result, form, is_new=view.num_started > 0)
     raise_if_nothing(result)
 

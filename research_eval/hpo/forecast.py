@@ -25,6 +25,8 @@ from research_eval.training.train import Files, Trainer, steps_of
 WARMUP_STEPS = 2
 """Not timed: the first steps allocate what all others use again."""
 TIMED_STEPS = 4
+TIMED_BATCHES = 4
+"""Of the validation split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,13 @@ def _cost(experiment: Experiment, watcher: Watcher, num_threads: int) -> Cost:
     per_epoch, steps = steps_of(config, len(prepared.dataset.train))
     every = config.training_params.eval_every
     evaluations = -(-steps // (per_epoch if every == "epoch" else every))
-    sample = {"training_params.max_steps": WARMUP_STEPS + TIMED_STEPS}
-    sample |= {"training_params.log_every": 1}
+    batches = -(-len(prepared.dataset.validation) // config.batch_size)
+    batches = min(batches, config.training_params.max_eval_batches or batches)
+    sample = {
+        "training_params.max_steps": WARMUP_STEPS + TIMED_STEPS,
+        "training_params.log_every": 1,
+        "training_params.max_eval_batches": min(batches, TIMED_BATCHES),
+    }
     short = prepared.experiment.with_fields(sample).config
     clock = _Clock()
     before = torch.get_num_threads()
@@ -115,7 +122,8 @@ def _cost(experiment: Experiment, watcher: Watcher, num_threads: int) -> Cost:
     torch.set_num_threads(before)
     ends = [clock.times[step] for step in range(WARMUP_STEPS, WARMUP_STEPS + TIMED_STEPS + 1)]
     per_step = statistics.median(end - begin for begin, end in pairwise(ends))
-    return Cost(steps * per_step + evaluations * (ended - ends[-1]), plan(prepared))
+    per_evaluation = (ended - ends[-1]) * batches / min(batches, TIMED_BATCHES)
+    return Cost(steps * per_step + evaluations * per_evaluation, plan(prepared))
 
 
 @dataclass(slots=True)

@@ -123,7 +123,10 @@ class Programs:
         self.started = []
 
     def start(self, *arguments, **options):
-        command = [sys.executable, "-m", "research_eval", *map(str, arguments)]
+        return self.start_python("-m", "research_eval", *map(str, arguments), **options)
+
+    def start_python(self, *arguments, **options):
+        command = [sys.executable, *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.started.append(subprocess.Popen(command, text=True, **(pipes | options)))
         return self.started[-1]

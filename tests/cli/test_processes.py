@@ -40,7 +40,18 @@ def loaded_by(*commands):
 
 def test_help_loads_nothing_heavy():
     groups = ("", "run ", "runs ", "runs list ", "runs show ", "models ", "datasets ", "db ")
-    more = ("db info ", "metrics ", "schema ", "new ", "new config ", "routers ", "check ")
+    more = (
+        "hpo ",
+        "studies ",
+        "studies show ",
+        "db info ",
+        "metrics ",
+        "schema ",
+        "new ",
+        "new config ",
+        "routers ",
+        "check ",
+    )
     assert loaded_by(*(f"{group}--help" for group in groups + more)) == set()
 
 
