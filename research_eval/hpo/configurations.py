@@ -50,7 +50,7 @@ class Configurations:
         if issues:
             raise ConfigError("the study cannot be carried out", dict.fromkeys(issues))
         first = next(iter(self._experiments.values()))
-        self.data = (first.dataset.dataset_type, first.config.dataset_name)
+        self.data: tuple[str, str] = (first.dataset.dataset_type, first.config.dataset_name)
         self.first_seed = first.config.seed
         self._bases = {
             arm: json.loads(each.config.model_dump_json(by_alias=True, exclude_unset=True))

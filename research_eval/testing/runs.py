@@ -35,7 +35,7 @@ def ended_run(
         name: MetricSummary(value, 1, value, 1, value, 1, 1, 0) for name, value in metrics.items()
     }
     told = plain | {"experiment_id": experiment_id, "status": status, "metrics": summaries}
-    return RunRecord(**told | {"id": 1, "attempt": 1, "timestamp": now, "ended": now} | changes)  # type: ignore[arg-type]  # names are the caller's care
+    return RunRecord(**told | {"id": 1, "attempt": 1, "timestamp": now, "ended": now} | changes)
 
 
 def record(store: Store, experiment_id: str, metrics: dict[str, float], **changes: object) -> None:
