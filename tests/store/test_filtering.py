@@ -78,6 +78,8 @@ def fill(store):
         if i < 9:
             status = (RunStatus.COMPLETED, RunStatus.FAILED)[i % 2]
             made.finish(status, error="boom" if i % 2 else None, contended=i % 3 == 0)
+        elif i == 9:
+            made.close()  # nobody renews its heartbeat
         else:
             made.flush()
     set_columns(store, "run-9", heartbeat="2020-01-01T00:00:00.000Z")
