@@ -198,9 +198,11 @@ def import_runs(
 
 
 def _import_bundle(path: Path, as_new: bool, database: str | None) -> Imported:
+    from research_eval.store.bundle import check_bundle
     from research_eval.store.importing import import_bundle
 
-    with writing(database) as store:
+    check_bundle(path)
+    with writing(database, create=True) as store:
         return import_bundle(store, path, as_new=as_new)
 
 

@@ -189,20 +189,36 @@ def unpacked(path: Path, near: Path) -> Iterator[Path]:
     Raises:
         StoreError: If it is not a bundle, is damaged, or is of a newer format.
     """
+    with (
+        _opened(path) as bundle,
+        tempfile.TemporaryDirectory(dir=near, prefix=".import-") as name,
+    ):
+        folder = Path(name)
+        for member, told in _read_manifest(bundle, path).items():
+            place = folder / member
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with bundle.open(member) as source, place.open("xb") as target:
+                found = _pour(source, target, int(told["bytes"]))
+            if found != (told["sha256"], told["bytes"]):
+                raise _damaged(path, f"{member} is not what its manifest says")
+        yield folder
+
+
+def check_bundle(path: Path) -> None:
+    """Look at a bundle's manifest, before a store is made for it.
+
+    Raises:
+        StoreError: As `unpacked` does.
+    """
+    with _opened(path) as bundle:
+        _read_manifest(bundle, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with (
-            zipfile.ZipFile(path) as bundle,
-            tempfile.TemporaryDirectory(dir=near, prefix=".import-") as name,
-        ):
-            folder = Path(name)
-            for member, told in _read_manifest(bundle, path).items():
-                place = folder / member
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with bundle.open(member) as source, place.open("xb") as target:
-                    found = _pour(source, target, int(told["bytes"]))
-                if found != (told["sha256"], told["bytes"]):
-                    raise _damaged(path, f"{member} is not what its manifest says")
-            yield folder
+        with zipfile.ZipFile(path) as bundle:
+            yield bundle
     except zipfile.BadZipFile as error:
         raise _damaged(path, str(error)) from error
     except OSError as error:

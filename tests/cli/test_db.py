@@ -52,7 +52,7 @@ def test_a_copy_is_made_counted_and_not_made_twice(cli):
     assert said.code == 0
     assert "copied and compared: 2 experiments" in said.err
     assert "2 files, 8 B, into" in said.err
-    assert said.err.splitlines()[-1] .endswith("copy.db")
+    assert said.err.splitlines()[-1].endswith("copy.db")
     assert ids("copy.db") == ["aaa", "bbb"]
     again = cli("db", "copy", DATABASE, "copy.db")
     assert again.code == 4
@@ -143,7 +143,10 @@ def test_a_bundle_goes_out_and_comes_in(cli):
     assert said.code == 0
     assert "1 runs with" in said.err
     assert "1 files, 4 B" in said.err
-    assert cli("db", "init", "--db", "other.db").code == 0
+    Path("bad.zip").write_text("not a bundle")
+    for bad in ("bad.zip", "none.zip"):
+        assert cli("runs", "import", bad, "--db", "other.db").code == 4
+    assert not Path("other.db").exists()
     said = cli("runs", "import", "one.zip", "--db", "other.db")
     assert said.code == 0
     assert said.err.splitlines()[-1] == "next: research-eval runs show aaa"
