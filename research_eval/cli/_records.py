@@ -27,22 +27,26 @@ PARAMETERS = Column("param_count", "parameters", amount, is_number=True, is_opti
 FLOPS = Column("flops_per_token", "FLOPs/token", amount, is_number=True, is_optional=True)
 TIME = Column("seconds", "time", duration, is_number=True, is_optional=True)
 
+SCORES = ("f1", "acc", "loss", "perplexity", "bits_per_byte")
 LIST_METRICS = (
     "param_count",
     "flops_per_token",
     "total_training_time_seconds",
-    *(f"final_val_{score}" for score in ("f1", "acc", "loss", "perplexity", "bits_per_byte")),
+    *(f"final_val_{score}" for score in SCORES),
 )
 """All that a list may show of a run; reading no more keeps long lists fast."""
 
 
 def monitored(record: RunRecord) -> str | None:
-    """Return the score by which a run selected its weights, such as `f1`, if it says so."""
+    """Return the score by which a run selected its weights, such as `f1`.
+
+    A tracked run has a configuration of its own kind; then it is the first score that it has.
+    """
     try:
         settings = json.loads(record.full_config_json)["training_params"]
         return str(settings["monitor"]).partition(":")[0].removeprefix("val_")
-    except (ValueError, KeyError, TypeError):  # a tracked run has a configuration of its own kind
-        return None
+    except (ValueError, KeyError, TypeError):
+        return next((s for s in SCORES if f"final_val_{s}" in record.metrics), None)
 
 
 def in_words(flags: Mapping[str, str]) -> str:
