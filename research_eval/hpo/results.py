@@ -7,7 +7,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class Table:
         self.path = path
         self._objectives = objectives
         self._rows: dict[int, dict[str, Any]] = {}
+        self._columns: dict[str, None] = {}
+        self._lines: dict[int, str] = {}
 
     def update(self, trials: Iterable[Trial]) -> None:
         """Write the rows of these trials anew; a reader never sees half of the file.
@@ -37,15 +39,22 @@ class Table:
         Raises:
             StoreError: If it cannot be written.
         """
-        for trial in trials:
-            self._rows[trial.number] = self._row(trial)
-        rows = [self._rows[number] for number in sorted(self._rows)]
-        columns = dict.fromkeys(name for row in rows for name in row)
+        changed = {trial.number: self._row(trial) for trial in trials}
+        self._rows |= changed
+        new = dict.fromkeys(name for row in changed.values() for name in row)
+        if not new.keys() <= self._columns.keys():
+            self._columns |= new
+            changed = self._rows
+        self._lines |= {number: self._line(row.get) for number, row in changed.items()}
+        lines = [self._line(lambda name, _: name)]
+        lines += [self._lines[number] for number in sorted(self._lines)]
+        replace_file(self.path, "".join(lines))
+
+    def _line(self, value_of: Callable[[str, str], Any]) -> str:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        replace_file(self.path, text.getvalue())
+        values = [value_of(name, "") for name in self._columns]
+        csv.writer(text, lineterminator="\n").writerow(values)
+        return text.getvalue()
 
     def _row(self, trial: Trial) -> dict[str, Any]:
         values = trial.values or [""] * len(self._objectives)

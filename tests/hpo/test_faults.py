@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -67,8 +68,9 @@ def finished(process):
 def wait_for_runs(process, number):
     """Wait until so many runs are recorded, or the process has ended."""
     while process.poll() is None:
-        if Path("s.db").exists() and len(recorded()) >= number:
-            return
+        with suppress(StoreError):  # a store that is being made is empty for a moment
+            if Path("s.db").exists() and len(recorded()) >= number:
+                return
         time.sleep(0.05)
 
 
