@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -22,9 +21,9 @@ from research_eval.records import ListRecorder
 from research_eval.training.progress import Nobody, StopSignal, Watcher
 from research_eval.training.train import Files, Trainer, steps_of
 
-WARMUP_STEPS = 2
-"""Not timed: the first steps allocate what all others use again."""
-TIMED_STEPS = 4
+EVAL_EVERY = 3
+"""Steps between the evaluations of a sample: three are made, and the first steps and the first
+evaluation are not timed, since they load and allocate what all others use again."""
 TIMED_BATCHES = 4
 """Of the validation split."""
 
@@ -106,7 +105,8 @@ def _cost(experiment: Experiment, watcher: Watcher, num_threads: int) -> Cost:
     batches = -(-len(prepared.dataset.validation) // config.batch_size)
     batches = min(batches, config.training_params.max_eval_batches or batches)
     sample = {
-        "training_params.max_steps": WARMUP_STEPS + TIMED_STEPS,
+        "training_params.max_steps": 3 * EVAL_EVERY,
+        "training_params.eval_every": EVAL_EVERY,
         "training_params.log_every": 1,
         "training_params.max_eval_batches": min(batches, TIMED_BATCHES),
     }
@@ -118,11 +118,9 @@ def _cost(experiment: Experiment, watcher: Watcher, num_threads: int) -> Cost:
         files = Files(Path(folder))
         network = build_network(prepared)
         Trainer(short, network, prepared.dataset, clock, files, Nobody(), StopSignal()).run()
-    ended = time.perf_counter()
     torch.set_num_threads(before)
-    ends = [clock.times[step] for step in range(WARMUP_STEPS, WARMUP_STEPS + TIMED_STEPS + 1)]
-    per_step = statistics.median(end - begin for begin, end in pairwise(ends))
-    per_evaluation = (ended - ends[-1]) * batches / min(batches, TIMED_BATCHES)
+    per_step, sampled_evaluation = clock.paces()
+    per_evaluation = sampled_evaluation * batches / min(batches, TIMED_BATCHES)
     return Cost(steps * per_step + evaluations * per_evaluation, plan(prepared))
 
 
@@ -133,5 +131,13 @@ class _Clock(ListRecorder):
     times: dict[int, float] = field(default_factory=dict)
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:  # noqa: ARG002 - only the time counts
-        """Note the time of the step's first point; the evaluation of the last step comes later."""
+        """Note the time of the step's first point; an evaluation comes after that."""
         self.times.setdefault(step, time.perf_counter())
+
+    def paces(self) -> tuple[float, float]:
+        """Return the seconds of a step, and of an evaluation with what is saved after it."""
+        middle = 2 * EVAL_EVERY
+        gaps = {step: self.times[step] - self.times[step - 1] for step in self.times if step > 1}
+        steps = [gaps[s] for s in gaps if s > EVAL_EVERY and s % EVAL_EVERY != 1]
+        per_step = statistics.median(steps)
+        return per_step, max(0.0, gaps[middle + 1] - per_step)
