@@ -17,6 +17,7 @@ from research_eval.hpo.book import Book
 from research_eval.hpo.configurations import Configurations
 from research_eval.hpo.coordinator import Coordinator
 from research_eval.hpo.functions import Function, Functions
+from research_eval.hpo.mirror import Mirror
 from research_eval.hpo.names import DEFAULT_NAME
 from research_eval.hpo.problem import Problem
 from research_eval.hpo.remembering import remember
@@ -98,6 +99,7 @@ class Study:
         timeout: float | None = None,
         audience: StudyAudience | None = None,
         folder: Path | None = None,
+        storage: str | None = None,
     ) -> StudyResult:
         """Carry out what is left of the study and return all of it.
 
@@ -109,6 +111,8 @@ class Study:
             audience: Told how it goes.
             folder: Where the table and the best configurations are written; beside the store by
                 default.
+            storage: URL of an Optuna storage that gets a copy of all finished trials at the end,
+                whatever the end is.
 
         Raises:
             ConfigError: If the study cannot be continued as it is asked, or no trial records the
@@ -135,9 +139,18 @@ class Study:
                 else Here(url)
             )
             signals = stop_on_signals() if in_processes else nullcontext(StopSignal())
-            with store.kept_open(), executor, signals as stop:
+            mirrored = self._mirrored(storage, book) if storage else nullcontext()
+            with mirrored, store.kept_open(), executor, signals as stop:
                 coordinator.run(executor, stop)
             return self._result(coordinator, place)
+
+    @contextmanager
+    def _mirrored(self, storage: str, book: Book) -> Iterator[None]:
+        mirror = Mirror(storage, self.spec)
+        try:
+            yield
+        finally:
+            mirror.update(book.trials.values(), self.spaces)
 
     def _result(self, coordinator: Coordinator, folder: Path) -> StudyResult:
         book = coordinator.book
@@ -186,6 +199,7 @@ def optimize(
     timeout: float | None = None,
     audience: StudyAudience | None = None,
     folder: Path | None = None,
+    storage: str | None = None,
     **asked: Any,
 ) -> StudyResult:
     """Search for the best configuration, or for the best arguments of a function.
@@ -207,6 +221,7 @@ def optimize(
         timeout: See `Study.run`.
         audience: See `Study.run`.
         folder: See `Study.run`.
+        storage: See `Study.run`.
         **asked: The other fields of `StudySpec`: `n_trials`, `arms`, `search`, `objectives`, ...
 
     Raises:
@@ -226,7 +241,14 @@ def optimize(
         tree, base_dir = _read(base)
         spec = replace(StudySpec(name=name, **asked), base=tree)
         study = Study(spec if base_dir is None else replace(spec, base_dir=base_dir), db)
-    return study.run(workers=workers, gpus=gpus, timeout=timeout, audience=audience, folder=folder)
+    return study.run(
+        workers=workers,
+        gpus=gpus,
+        timeout=timeout,
+        audience=audience,
+        folder=folder,
+        storage=storage,
+    )
 
 
 def _read(base: str | Path | Mapping[str, Any] | None) -> tuple[Mapping[str, Any], Path | None]:

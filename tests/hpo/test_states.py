@@ -4,6 +4,7 @@ import csv
 import json
 import math
 
+import optuna
 import pytest
 
 from research_eval.errors import ConfigError, StoppedError
@@ -213,6 +214,22 @@ def test_studies_in_one_process_do_not_mix(search):
     assert (len(one.trials), len(two.trials)) == (3, 4)
     assert {run.study for run in recorded("one")} == {"one"}
     assert search(n_trials=3, name="one").trials == one.trials
+
+
+def test_finished_trials_are_copied_once_to_an_optuna_storage(search):
+    def objective(trial):
+        return math.nan if trial.number == 1 else trial.params["x"]
+
+    for total in (2, 4):
+        result = search(objective, LINE, n_trials=total, storage="sqlite:///mirror.db")
+    study = optuna.load_study(study_name="research_eval_study", storage="sqlite:///mirror.db")
+    copied = {trial.user_attrs["research_eval_trial"]: trial for trial in study.trials}
+    assert len(study.trials) == len(copied) == 4
+    for trial in result.trials:
+        assert copied[trial.number].params == {"model_type": "objective", **trial.params}
+        assert copied[trial.number].user_attrs["runs"] == [trial.runs[0].experiment_id]
+    assert copied[1].value is None
+    assert copied[2].value == result.trials[2].values[0]
 
 
 def test_no_trial_sees_the_test_split(search):
