@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 from research_eval.errors import ConfigError, DataError, ResearchEvalError, StoppedError, StoreError
 from research_eval.executors import Executor
-from research_eval.hpo.book import MAX_LOST, OPEN, PRUNED_TAG, Book
+from research_eval.hpo.book import MAX_LOST, OPEN, Book
 from research_eval.hpo.deal import Deal
+from research_eval.hpo.judging import Judges
 from research_eval.hpo.problem import Problem, Work
-from research_eval.hpo.pruning import Pruner, choose_pruner
 from research_eval.hpo.results import Table
 from research_eval.hpo.spec import StudySpec
 from research_eval.hpo.trials import Standing, StudyAudience, Trial, TrialState
@@ -71,9 +71,7 @@ class Coordinator:
         self.audience = audience
         self.table = table
         self.deal = Deal(spec, problem, book)
-        kind = choose_pruner(spec.pruner, book.objectives)
-        self._pruners = {arm: Pruner(kind, book.objectives) for arm in problem.spaces}
-        self._by_seeds = kind == "wilcoxon"
+        self.judges = Judges(spec, problem, book, store)
         self._deadline = deadline
         self._queue: deque[tuple[int, Work]] = deque()
         self._running: dict[int, _Running] = {}
@@ -128,7 +126,7 @@ class Coordinator:
         """Rebuild samplers and pruners, in the order of numbers, and queue what is unfinished."""
         for number in sorted(self.book.entries):
             trial = self.book.trials[number]
-            self._replay(trial)
+            self.judges.replay(trial)
             if trial.is_finished:
                 self._learn(trial)
             else:
@@ -159,8 +157,7 @@ class Coordinator:
         first = self.problem.first_seed
         for seed in sorted({*range(first, first + self.spec.seeds), *entry.runs}):
             place = Place(study=self.spec.name, trial=number, phase="search")
-            names = self._pruner(entry.candidate.arm).names if seed == first else ()
-            reports = () if self._by_seeds else names
+            reports = self.judges.curves(entry.candidate.arm, seed)
             work = Work(entry.candidate, seed, place, None, reports)
             self._queue_run(number, work, entry.runs.get(seed))
 
@@ -224,7 +221,7 @@ class Coordinator:
         history = self.book.objectives[0].history or ""
         if history in values:
             self.audience.reported(trial, running.work.seed, step, values[history])
-        return self._pruner(trial.arm).report(trial.number, running.reports, values)
+        return self.judges.report(trial, running.reports, values)
 
     def done(self, handle: int, result: Result) -> None:
         """Take what became of a run."""
@@ -316,7 +313,7 @@ class Coordinator:
         if record.status is RunStatus.COMPLETED and work.place.phase != "confirm":
             if not self._is_recorded(record):
                 return
-            self._judge_seed(number, work, record)
+            self._keep(number, work, self.judges.seed_ended(number, record))
         self._settle(number)
 
     def _settle(self, number: int) -> None:
@@ -340,45 +337,7 @@ class Coordinator:
 
     def _learn(self, trial: Trial) -> None:
         self.deal.learn(trial)
-        self._pruner(trial.arm).end(trial.number, is_pruned=trial.state is TrialState.PRUNED)
-
-    def _pruner(self, arm: str) -> Pruner:
-        return self._pruners.get(arm) or Pruner("none", ())
-
-    def _judge_seed(self, number: int, work: Work, record: RunRecord) -> None:
-        """Give up the other seeds of a trial that is worse than the best one, seed by seed."""
-        if not self._by_seeds:
-            return
-        pruner = self._pruner(work.candidate.arm)
-        place = work.seed - self.problem.first_seed + 1
-        scores = {o.history: record.value(o.name) for o in self.book.objectives if o.history}
-        known = {name: value for name, value in scores.items() if value is not None}
-        is_rest = place < self.spec.seeds
-        if pruner.report(number, place, known) and is_rest:
-            self.store.tag(record.experiment_id, [PRUNED_TAG])
-            self._keep(number, work, self.store.run(record.experiment_id))
-
-    def _replay(self, trial: Trial) -> None:
-        """Show a pruner the curves that were reported before this session."""
-        pruner = self._pruner(trial.arm)
-        if not pruner.names or not trial.runs:
-            return
-        if self._by_seeds:
-            for run in trial.runs:
-                place = (run.seed or 0) - self.problem.first_seed + 1
-                scores = {o.history or "": run.value(o.name) for o in self.book.objectives}
-                known = {name: value for name, value in scores.items() if value is not None}
-                pruner.report(trial.number, place, known)
-            return
-        for name in pruner.names:
-            if name in trial.runs[0].metrics:
-                values = self.store.history(trial.runs[0].experiment_id, name).values
-                for place, value in enumerate(values[: self._judged(trial, len(values))], start=1):
-                    pruner.report(trial.number, place, {name: float(value)})
-
-    def _judged(self, trial: Trial, points: int) -> int:
-        """Return how many points of a curve were judged: the last of a whole run was not."""
-        return points - (trial.runs[0].status is RunStatus.COMPLETED)
+        self.judges.end(trial)
 
     def _is_recorded(self, record: RunRecord) -> bool:
         """Return whether a run has the objectives; if no run of the study has, that is an error."""
