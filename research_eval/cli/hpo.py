@@ -141,6 +141,15 @@ def hpo(
         str | None,
         _many("--timeout", "Begin no trial after this time: 90, 30m, 2h.", _WORK, "TIME"),
     ] = None,
+    storage: Annotated[
+        str | None,
+        _many(
+            "--storage",
+            "Copy finished trials to this Optuna storage too, for optuna-dashboard and the like.",
+            _WORK,
+            "URL",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -198,11 +207,16 @@ def hpo(
             show_forecast(spec, crew, shown, form)
         return
     note(tuned)
-    _carry_out(spec, crew, seconds, database, form)
+    _carry_out(spec, crew, seconds, database, form, storage)
 
 
 def _carry_out(
-    spec: StudySpec, crew: Crew, seconds: float | None, database: str | None, form: Format
+    spec: StudySpec,
+    crew: Crew,
+    seconds: float | None,
+    database: str | None,
+    form: Format,
+    storage: str | None,
 ) -> None:
     from research_eval.hpo import Study
 
@@ -211,7 +225,11 @@ def _carry_out(
         show_plan(spec, ranges_of(study.spaces))
     with study_view(spec.name) as view:
         result = study.run(
-            workers=crew.workers or None, gpus=crew.gpus, timeout=seconds, audience=view
+            workers=crew.workers or None,
+            gpus=crew.gpus,
+            timeout=seconds,
+            audience=view,
+            storage=storage,
         )
     show_result(spec, result, form, is_new=view.num_started > 0)
     raise_if_nothing(result)

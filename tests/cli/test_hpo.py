@@ -159,6 +159,31 @@ def test_several_objectives_make_a_front_and_a_constraint_is_kept(cli, base):
     assert "param_count" in said.out
 
 
+def test_finished_trials_are_copied_once_to_an_optuna_storage(cli, base):
+    optuna = pytest.importorskip("optuna")
+    url = "sqlite:///mirror.db"
+    for trials in (2, 3):
+        command = small("--json", base(), "--storage", url, arms="dense,moe", trials=trials)
+        said = cli(*command)
+        assert said.code == 0, said.err
+    study = optuna.load_study(study_name="research_eval_study", storage=url)
+    copied = {trial.user_attrs["research_eval_trial"]: trial for trial in study.trials}
+    assert len(study.trials) == len(copied) == 3
+    for run in recorded():
+        trial = copied[run.trial]
+        assert trial.value == pytest.approx(run.value("final_val_f1"))
+        assert trial.params["model_type"] == run.model_type
+        assert trial.params["optimizer_params.lr"] == run.params["optimizer_params.lr"]
+    assert "model_params[moe].top_k" in copied[1].params
+
+
+def test_a_storage_that_cannot_be_used_is_told_before_anything_runs(cli, base):
+    said = cli(*small("--json", base(), "--storage", "nothing://user:secret@x"))
+    assert said.code == 4
+    assert "nothing://user:***@x" in said.errors[0]
+    assert recorded() == []
+
+
 def test_a_dry_run_shows_the_space_and_the_costs_and_records_nothing(cli, base):
     command = small("--json", base(), "--dry-run", arms="dense,moe", trials=5)
     found = cli(*command, "--format", "json").json
