@@ -44,9 +44,15 @@ def sparkline(values: list[float], width: int = _CURVE_WIDTH) -> str:
     )
 
 
-def counts_in_words(counts: Mapping[TrialState, int]) -> str:
-    """Return how many trials there are of each state: `3 running, 40 completed, 2 pruned`."""
-    return ", ".join(f"{counts[s]} {s.lower()}" for s in TrialState if counts.get(s))
+def counts_in_words(counts: Mapping[TrialState, int], *, running: str = "running") -> str:
+    """Return how many trials there are of each state: `3 running, 40 completed, 2 pruned`.
+
+    Args:
+        counts: By state.
+        running: What to call trials that have begun; a reader does not know who carries them out.
+    """
+    words = {state: state.lower() for state in TrialState} | {TrialState.RUNNING: running}
+    return ", ".join(f"{counts[state]} {words[state]}" for state in words if counts.get(state))
 
 
 def standing_in_words(standing: Standing) -> str:

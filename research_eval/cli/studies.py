@@ -82,7 +82,8 @@ def show(
         return
     if form is Format.TABLE:
         write(printable(in_words(book.spec, tuple(told["spaces"]))))
-        write(f"{book.standing().finished} trials are finished: {counts_in_words(book.counts())}\n")
+        states = counts_in_words(book.counts(), running="begun")
+        write(f"{book.standing().finished} trials are finished: {states}\n")
         print_rows(space_rows(told["spaces"]), SPACE, form)
         write("")
     title = "" if form is Format.CSV else "all trials" if trials else "best of each arm"
@@ -118,7 +119,7 @@ def _row(record: StudyRecord, book: Book) -> dict[str, Any]:
         "study": record.name,
         "data": told["data"][1],
         "trials": f"{standing.finished} of {standing.total}",
-        "states": counts_in_words(standing.counts),
+        "states": counts_in_words(standing.counts, running="begun"),
         "objective": str(objective),
         "best": None if best is None else best.values[0],
         "arm": None if best is None else best.arm,

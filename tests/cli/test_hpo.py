@@ -325,6 +325,8 @@ def test_ctrl_c_stops_with_resume_points_and_the_same_command_goes_on(
     assert error.startswith("error: stopped")
     assert error.endswith("; the same command continues from there")
     assert [run.status for run in recorded()] == [RunStatus.INTERRUPTED] * max(1, workers)
+    listed = programs.finish(programs.start("studies", "list"))
+    assert f"0 of 2   {max(1, workers)} begun" in listed.out
     again = programs.finish(programs.start(*command))
     assert again.code == 0, again.err
     assert [run.status for run in recorded()] == [RunStatus.COMPLETED] * 2
