@@ -7,11 +7,14 @@
 4,096 tokens of width 256, 2 of E experts with 1,024 units each, GELU; forward and backward with
 gradients of tokens, weights and router. The dense layer has 2,048 units. `naive` is a loop over
 experts that gathers, multiplies and adds, with the same routing. The three alternate within one
-process, and ratios of the medians are shown.
+process, and ratios of the medians are shown. Each number of experts has a process of its own, as
+a training has: in the memory that another size left, 32 experts reach 0.67 of dense and not 0.83.
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,9 +30,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--bf16", action="store_true")
     args = parser.parse_args()
+    if len(args.experts) > 1:
+        options = ["--rounds", str(args.rounds), *(["--bf16"] if args.bf16 else [])]
+        for num_experts in args.experts:
+            command = [sys.executable, __file__, "--experts", str(num_experts), *options]
+            subprocess.run(command, check=True)
+        return
     print(tune_allocator())
-    for num_experts in args.experts:
-        compare(num_experts, args.rounds, bf16=args.bf16)
+    compare(args.experts[0], args.rounds, bf16=args.bf16)
 
 
 def compare(num_experts: int, rounds: int, *, bf16: bool) -> None:
