@@ -8,7 +8,7 @@
 gradients of tokens, weights and router. The dense layer has 2,048 units. `naive` is a loop over
 experts that gathers, multiplies and adds, with the same routing. The three alternate within one
 process, and ratios of the medians are shown. Each number of experts has a process of its own, as
-a training has: in the memory that another size left, 32 experts reach 0.67 of dense and not 0.83.
+a training has.
 """
 
 import argparse
