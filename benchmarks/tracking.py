@@ -27,7 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "trackers"))
 from drivers import DRIVERS, NEEDS
 
-MEASURE = Path(__file__).parent / "trackers" / "measure.py"
+MEASURE = Path(__file__).resolve().parent / "trackers" / "measure.py"
 OURS = "research-eval"
 TIMEOUT_S = 300
 Row = dict[str, float]
@@ -60,6 +60,7 @@ class Tracker:
     def call(self, task: str, folder: Path, size: int) -> Row:
         done = subprocess.run(
             self.command(task, folder, size),
+            cwd=folder,  # some trackers write into the checkout that they are started in
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
@@ -105,7 +106,7 @@ def installed(name: str, cache: Path) -> Tracker | None:
         return Tracker(name, sys.executable)
     if name not in DRIVERS:
         raise SystemExit(f"there is no driver for '{name}'; known: {', '.join(DRIVERS)}")
-    python = cache / name / "bin" / "python"
+    python = cache.resolve() / name / "bin" / "python"
     try:
         if not python.exists():
             subprocess.run([sys.executable, "-m", "venv", str(cache / name)], check=True)
@@ -158,7 +159,9 @@ def killed(tracker: Tracker, folder: Path, kills: int) -> Row:
     rng = random.Random(0)
     for number in range(kills):
         command = tracker.command("victim", folder, number)
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip() == b"started":
@@ -174,6 +177,7 @@ def crowded(tracker: Tracker, folder: Path, steps: int) -> Row:
     processes = [
         subprocess.Popen(
             tracker.command("crowd", folder, steps),
+            cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
