@@ -14,7 +14,7 @@ from research_eval.allocator import tune_allocator
 said = tune_allocator()
 import torch
 x = torch.ones(4_000_000)
-for _ in range(3):
+for _ in range(30):
     x + 1
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
