@@ -60,17 +60,9 @@ def prepare(
     form = _form_of(source, params)
     end_of_text = _end_of_text(tokenizer, params.tokenizer) if form == "documents" else None
     context.say(f"reading {place.described}")
-    files = read(place.path, source.fields)
     counts: dict[str, int] = {}
-    rows = _limited(_divided(source, params, files, counts), form, params)
-    require_rows(rows, source.name)
-    tokens = {
-        name: _encoded(part.texts, name, form, tokenizer, params.max_length, counts, context.say)
-        for name, part in rows.items()
-    }
-    rows, tokens = _distinct(rows, tokens, form, "validation" not in files, counts)
-    require_rows(rows, source.name)
-
+    files = read(place.path, source.fields)
+    rows, tokens = _tokenised(source, params, files, form, tokenizer, counts, context.say)
     label_names, labels = _classes(rows) if form == "texts" else ((), {})
     domain_names, domains = _numbered({name: part.domains for name, part in rows.items()})
     splits = {
@@ -91,6 +83,27 @@ def prepare(
         fingerprint=data_fingerprint(train, validation, test),
         source=place.described,
     )
+
+
+def _tokenised(
+    source: TextSource,
+    params: TextParams,
+    files: Splits,
+    form: RowForm,
+    tokenizer: Tokenizer,
+    counts: dict[str, int],
+    say: Callable[[str], None],
+) -> tuple[Splits, dict[str, Tokens]]:
+    """Return the rows of each split that are left, and their tokens; tally what was dropped."""
+    rows = _limited(_divided(source, params, files, counts), form, params)
+    require_rows(rows, source.name)
+    tokens = {
+        name: _encoded(part.texts, name, form, tokenizer, params.max_length, counts, say)
+        for name, part in rows.items()
+    }
+    rows, tokens = _distinct(rows, tokens, form, "validation" not in files, counts)
+    require_rows(rows, source.name)
+    return rows, tokens
 
 
 def _form_of(source: TextSource, params: TextParams) -> RowForm:

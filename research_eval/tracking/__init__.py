@@ -75,16 +75,8 @@ def track(
     settings = _settings(config)
     labels = (tags,) if isinstance(tags, str) else tuple(map(str, tags))
     if resume is None:
-        texts = {
-            "experiment_name": name or Path(sys.argv[0]).stem or "run",
-            "project": project,
-            "group": group,
-            "parent": parent.id if isinstance(parent, TrackedRun) else parent,
-        }
-        described = _new_run(texts, settings, labels, seed)
-        waits = parent.wait_until_known if isinstance(parent, TrackedRun) else lambda: None
-        recording = headstart.start(described, db, strict=strict, before=waits)
-        run = TrackedRun(recording, described.experiment_name, next_step=0, strict=strict)
+        place = {"project": project, "group": group, "parent": parent}
+        run = _started(name, place, db, settings, labels, seed, strict)
     else:
         run = _resumed(resume, resume_step, db, settings, labels, strict)
     run.describe_beside(Path.cwd(), git_diff=git_diff)
@@ -93,13 +85,23 @@ def track(
     return run
 
 
-def _new_run(
-    texts: Mapping[str, Any], settings: dict[str, Any], tags: tuple[str, ...], seed: int | None
-) -> NewRun:
-    for name, value in texts.items():
+def _started(
+    name: str | None,
+    place: Mapping[str, Any],
+    db: str | Path | None,
+    settings: dict[str, Any],
+    tags: tuple[str, ...],
+    seed: int | None,
+    strict: bool,
+) -> TrackedRun:
+    parent = place["parent"]
+    if isinstance(parent, TrackedRun):
+        place = {**place, "parent": parent.id}
+    texts = {"experiment_name": name or Path(sys.argv[0]).stem or "run", **place}
+    for field, value in texts.items():
         if not isinstance(value, str | None):
-            raise ConfigError(f"{name.removeprefix('experiment_')} is text, not {value!r}")
-    return NewRun(
+            raise ConfigError(f"{field.removeprefix('experiment_')} is text, not {value!r}")
+    described = NewRun(
         experiment_id=os.urandom(6).hex(),
         run_type="track",
         full_config_json=json.dumps(settings, ensure_ascii=False),
@@ -108,6 +110,9 @@ def _new_run(
         seed=_seed(seed),
         **texts,
     )
+    waits = parent.wait_until_known if isinstance(parent, TrackedRun) else lambda: None
+    recording = headstart.start(described, db, strict=strict, before=waits)
+    return TrackedRun(recording, described.experiment_name, next_step=0, strict=strict)
 
 
 def _resumed(
