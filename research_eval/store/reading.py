@@ -126,19 +126,16 @@ class Reader:
         Raises:
             FilterError: If `filter` or `sort` cannot be read.
         """
+        asked = {"project": project, "model_type": model_type, "dataset_name": dataset_name}
         condition = None if filter is None else parse_filter(filter)
         keys = () if sort is None else parse_sort(sort)
-        asked = {"project": project, "model_type": model_type, "dataset_name": dataset_name}
         named = [*(fields_of(condition) if condition else ()), *(key.field for key in keys)]
+        is_status_asked = status is not None or "status" in map(str, named)
         with self._reading() as connection:
-            is_status_asked = status is not None or "status" in map(str, named)
-            lost = queries.lost_runs(connection) if is_status_asked else ()
-            shown_status = true_status(lost)
+            shown_status = true_status(queries.lost_runs(connection) if is_status_asked else ())
             conditions = [_is_in_trash(deleted), *_equal(asked)]
-            if condition is not None:
-                conditions.append(meets(condition, shown_status))
-            if status is not None:
-                conditions.append(shown_status == status)
+            conditions += [] if condition is None else [meets(condition, shown_status)]
+            conditions += [] if status is None else [shown_status == status]
             return queries.read_runs(
                 connection,
                 conditions,
