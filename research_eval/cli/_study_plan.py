@@ -135,8 +135,8 @@ def _cost(found: Forecast, searched: int) -> dict[str, Any]:
         "runs": found.runs,
         "searched": searched,
         "param_count": [end.plan.param_count for end in ends],
-        "seconds_each": [round(end.seconds, 1) for end in ends],
-        "seconds": [round(found.runs * end.seconds, 1) for end in ends],
+        "seconds_each": [end.seconds for end in ends],
+        "seconds": [found.runs * end.seconds for end in ends],
         "memory_bytes": [end.plan.memory_bytes for end in ends],
         "disk_bytes": [found.runs * end.plan.kept_bytes for end in ends],
     }

@@ -189,7 +189,7 @@ def test_a_dry_run_shows_the_space_and_the_costs_and_records_nothing(cli, base):
     found = cli(*command, "--format", "json").json
     assert [(arm["arm"], arm["trials"]) for arm in found["arms"]] == [("dense", 3), ("moe", 2)]
     for arm in found["arms"]:
-        assert arm["seconds_each"][1] >= 0  # a difference of short times may come out as nothing
+        assert arm["seconds_each"][1] > 0
         assert arm["memory_bytes"][1] >= arm["memory_bytes"][0] > 0
         assert arm["disk_bytes"][0] == arm["runs"] * arm["param_count"][0] * 4
     ranges = {row["parameter"]: row for row in found["space"]}
