@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import wandb
@@ -75,14 +74,9 @@ class Mirror:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._run.__exit__(kind, error, trace)
-        self._also(lambda: self._mirror.finish(exit_code=int(error is not None)))
+    def __exit__(self, *error: Any) -> None:
+        self._run.__exit__(*error)
+        self._also(lambda: self._mirror.finish(exit_code=int(any(error))))
 
     def _also(self, act: Callable[[], object]) -> None:
         """Do something for W&B, which must not end a training."""
