@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from research_eval.cli._render import Column, age, amount, number, printable
+from research_eval.cli._render import Column, age, amount, moment, number, printable
 from research_eval.filters import Column as FieldOfRun
 from research_eval.filters import Field, Metric, columns, value_of
 from research_eval.runlog import duration
@@ -122,7 +122,7 @@ def _is_number(field: Field) -> bool:
 def field_text(value: object) -> str:
     """Return the value of a field as a cell of a table."""
     if isinstance(value, datetime):
-        return value.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+        return moment(value)
     if isinstance(value, tuple):
         return printable(", ".join(value)) or "-"
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,11 @@ def printable(value: object) -> str:
     """
     text = value if isinstance(value, str) else str(value)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def moment(when: datetime) -> str:
+    """Return a time in UTC, to the second."""
+    return when.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +206,8 @@ def _fact(value: object) -> str:
     """Return a value as lines of text, its own line ends kept."""
     if value is None or isinstance(value, bool | Mapping | list | tuple):
         return printable(json.dumps(_finite(value), ensure_ascii=False, default=str))
+    if isinstance(value, datetime):
+        return moment(value)
     shown = number(value) if isinstance(value, float) else str(value)
     return "\n".join(printable(line) for line in shown.splitlines())
 

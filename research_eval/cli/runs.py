@@ -15,6 +15,7 @@ from research_eval.cli._comparison import print_comparison
 from research_eval.cli._options import DbOption, FormatOption, split_commas
 from research_eval.cli._render import (
     Format,
+    moment,
     note,
     number,
     print_rows,
@@ -161,13 +162,14 @@ def show(
         "error": {} if record.error is None else {"": record.error},
         "uncommitted": {} if record.git_diff is None else {"": record.git_diff},
         "flags": dict(record.flags),
-        "notes": {each.timestamp.isoformat(timespec="seconds"): each.text for each in record.notes},
+        "notes": {str(i): asdict(each) for i, each in enumerate(record.notes, start=1)},
         "metrics": {name: summary._asdict() for name, summary in sorted(record.metrics.items())},
         "config": json.loads(record.full_config_json),
         "environment": json.loads(record.env_details_json),
         "artifacts": {str(folder / each.path): asdict(each) for each in artifacts},
     }
     texts: dict[str, Callable[[Any], str]] = {
+        "notes": lambda each: f"{moment(each['timestamp'])}  {printable(each['text'])}",
         "metrics": _metric,
         "artifacts": _artifact,
         "uncommitted": _diff,

@@ -103,6 +103,9 @@ def test_labels_notes_and_names(cli):
     cli("runs", "note", "last", "looks\x1b good")
     shown = cli("runs", "show", "last").out
     assert "looks\\x1b good" in shown
+    cli("runs", "note", "last", "in the same second")
+    notes = cli("runs", "show", "last", "--format", "json").json["notes"]
+    assert [each["text"] for each in notes.values()] == ["looks\x1b good", "in the same second"]
     cli("runs", "rename", "aaa", "a better name")
     assert cli("runs", "show", "a better name", "--format", "json").json["run"]["tags"] == ["first"]
     for wrong in (("tag", "zzz", "t"), ("note", "a", " "), ("rename", "zzz", "n")):
