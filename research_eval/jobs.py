@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 from research_eval import execute
 from research_eval.config import Experiment, load_text
@@ -127,7 +127,7 @@ class Job:
 
 
 class Bench:
-    """What a process keeps from task to task, for as long as its context is open.
+    """What a process keeps from task to task, until it is closed.
 
     The data of the latest configuration is kept, so jobs that differ only in their seed share
     it. The store is opened, and made if need be, when the first task needs it.
@@ -140,12 +140,6 @@ class Bench:
         self._url = url
         self._store: Store | None = None
         self._latest: tuple[Job, Prepared | ResearchEvalError] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the store if it is open."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from research_eval.executors.protocol import Listener
 from research_eval.jobs import Bench, Task
@@ -63,9 +62,3 @@ class Here:
     def close(self) -> None:
         """Close the store."""
         self._bench.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -76,7 +77,7 @@ def run_here(jobs: Sequence[Job], url: str | Path, audience: Audience) -> None:
         StoreError: If the store failed one; the others would fare no better.
     """
     listener = _ForJobs(jobs, audience)
-    with Here(url) as executor:
+    with closing(Here(url)) as executor:
         for index, job in enumerate(jobs):
             executor.start(index, job)
             executor.wait(listener, SIGNAL_LATENCY_S)
@@ -110,7 +111,8 @@ def run_in_workers(
     share = threads_each(len(gpus) or workers)
     jobs = [replace(job, num_threads=share) for job in jobs]
     listener = _ForJobs(jobs, audience)
-    with stop_on_signals() as stop, Pool(url, workers=workers, gpus=gpus) as executor:
+    pool = Pool(url, workers=workers, gpus=gpus)
+    with stop_on_signals() as stop, closing(pool) as executor:
         _work(executor, listener, stop)
     if stop.number is not None:
         raise StoppedError(stop.number)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 
@@ -76,12 +76,6 @@ class Pool:
         self._seats = [_Seat(url, share, gpu, fresh) for gpu in seen]
         self._workers: list[_Worker] = []
         self._context = _context("spawn" if torch.cuda.is_available() else "forkserver")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     @property
     def free(self) -> int:
@@ -200,7 +194,7 @@ def _serve(pipe: Connection, seat: _Seat) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(seat.gpu)  # read when CUDA is first used
     torch.set_num_threads(seat.num_threads)
     watcher = _ToParent(pipe)
-    with Bench(seat.url) as bench, suppress(EOFError, KeyboardInterrupt):
+    with closing(Bench(seat.url)) as bench, suppress(EOFError, KeyboardInterrupt):
         while True:
             task = pipe.recv()
             result = task.carry_out(bench, watcher)
