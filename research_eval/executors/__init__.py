@@ -7,7 +7,6 @@ from research_eval.executors.here import Here
 from research_eval.executors.joblist import Audience, run_here, run_in_workers
 from research_eval.executors.pool import Pool, threads_each
 from research_eval.executors.protocol import Executor, Listener
-from research_eval.executors.room import check_room
 
 __all__ = [
     "Audience",
@@ -15,7 +14,6 @@ __all__ = [
     "Here",
     "Listener",
     "Pool",
-    "check_room",
     "run_here",
     "run_in_workers",
     "threads_each",

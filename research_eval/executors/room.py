@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import psutil
 import torch
 
 from research_eval.errors import ConfigError
@@ -32,19 +33,10 @@ def check_room(workers: int, gpus: Sequence[int] = ()) -> None:
         raise ConfigError(
             f"there is no GPU {', '.join(map(str, missing))}: this machine has {there}"
         )
-    free = _free_bytes()
-    if free is not None and workers * BYTES_PER_WORKER > free:
+    free = psutil.virtual_memory().available
+    if workers * BYTES_PER_WORKER > free:
         fitting = max(1, free // BYTES_PER_WORKER)
         raise ConfigError(
             f"{workers} workers need about {workers * BYTES_PER_WORKER / 2**30:.1f} GiB of memory, "
             f"but {free / 2**30:.1f} GiB are free; --workers {fitting} fits"
         )
-
-
-def _free_bytes() -> int | None:
-    """Return how much memory new processes can have; None if psutil, which knows, is missing."""
-    try:
-        import psutil  # noqa: PLC0415 - an extra
-    except ImportError:
-        return None
-    return int(psutil.virtual_memory().available)

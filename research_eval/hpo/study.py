@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from research_eval.config import read_tree
 from research_eval.errors import ConfigError, StoreError
-from research_eval.executors import Here, Pool, check_room
+from research_eval.executors import Executor, Here, Pool
 from research_eval.hpo.book import Book
 from research_eval.hpo.configurations import Configurations
 from research_eval.hpo.coordinator import Coordinator
@@ -121,36 +121,35 @@ class Study:
             StoreError: If the store cannot be written, or another process carries out the study.
             StoppedError: If a signal came; the same call continues.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
         told = audience or NobodyListens()
-        in_processes = bool(workers or gpus)
-        check_room(workers or 0, gpus)
         url = self._db or locate(create=True)
+        in_processes = bool(workers or gpus)
+        executor: Executor = (
+            Pool(url, workers=workers or 1, gpus=gpus, fresh=True) if in_processes else Here(url)
+        )
+        mirror = Mirror(storage, self.spec) if storage else None
         with Store.open(url, create=True) as store, _alone(store, self.spec.name):
             place = folder or store.artifact_dir.parent
-            book = Book(self.spec)
-            book.read(store.study_runs(self.spec.name))
-            remember(store, self.spec, self.problem, book, told.say)
-            table = Table(place / self.table_name, book.objectives)
-            coordinator = Coordinator(self.spec, self.problem, book, store, told, table, deadline)
-            executor = (
-                Pool(url, workers=workers or 1, gpus=gpus, fresh=True)
-                if in_processes
-                else Here(url)
-            )
+            coordinator = self._coordinator(store, told, place, timeout)
             signals = stop_on_signals() if in_processes else nullcontext(StopSignal())
-            mirrored = self._mirrored(storage, book) if storage else nullcontext()
-            with mirrored, store.kept_open(), executor, signals as stop:
-                coordinator.run(executor, stop)
+            try:
+                with store.kept_open(), closing(executor), signals as stop:
+                    coordinator.run(executor, stop)
+            finally:
+                if mirror is not None:
+                    mirror.update(coordinator.book.trials.values(), self.spaces)
             return self._result(coordinator, place)
 
-    @contextmanager
-    def _mirrored(self, storage: str, book: Book) -> Iterator[None]:
-        mirror = Mirror(storage, self.spec)
-        try:
-            yield
-        finally:
-            mirror.update(book.trials.values(), self.spaces)
+    def _coordinator(
+        self, store: Store, audience: StudyAudience, folder: Path, timeout: float | None
+    ) -> Coordinator:
+        """Return who carries out what the store does not have yet."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        book = Book(self.spec)
+        book.read(store.study_runs(self.spec.name))
+        remember(store, self.spec, self.problem, book, audience.say)
+        table = Table(folder / self.table_name, book.objectives)
+        return Coordinator(self.spec, self.problem, book, store, audience, table, deadline)
 
     def _result(self, coordinator: Coordinator, folder: Path) -> StudyResult:
         book = coordinator.book
@@ -228,19 +227,14 @@ def optimize(
         ConfigError: With every mistake in what is asked.
         ResearchEvalError: As `Study.run` does.
     """
-    for field in ("arms", "search", "objectives", "constraints"):
-        if field in asked:
-            asked[field] = tuple(asked[field])
-    if objective is not None:
-        if base is not None or not space:
-            raise ConfigError("a function is searched over `space`, without a base")
-        asked.setdefault("objectives", (FUNCTION_OBJECTIVE,))
-        spec = StudySpec(name=name, **asked)
+    asked = {name: tuple(each) if isinstance(each, list) else each for name, each in asked.items()}
+    if objective is None:
+        study = Study(StudySpec(name=name, **_fixed_part(base), **asked), db)
+    elif base is None and space:
+        spec = StudySpec(name=name, **{"objectives": (FUNCTION_OBJECTIVE,), **asked})
         study = Study(spec, db, problem=Functions(spec, objective, space))
     else:
-        tree, base_dir = _read(base)
-        spec = replace(StudySpec(name=name, **asked), base=tree)
-        study = Study(spec if base_dir is None else replace(spec, base_dir=base_dir), db)
+        raise ConfigError("a function is searched over `space`, without a base")
     return study.run(
         workers=workers,
         gpus=gpus,
@@ -251,19 +245,9 @@ def optimize(
     )
 
 
-def _read(base: str | Path | Mapping[str, Any] | None) -> tuple[Mapping[str, Any], Path | None]:
-    """Return the JSON values of a base, and the folder of its file if it is one."""
-    if base is None:
-        return {}, None
-    if isinstance(base, Mapping):
-        return base, None
+def _fixed_part(base: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the fields of a spec that a base stands for."""
+    if base is None or isinstance(base, Mapping):
+        return {"base": base or {}}
     path = Path(base)
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold one JSON object")
-    return tree, path.resolve().parent
+    return {"base": read_tree(path), "base_dir": path.resolve().parent}

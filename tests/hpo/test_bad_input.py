@@ -152,11 +152,13 @@ def test_a_store_that_cannot_be_written_is_told_before_anything_runs(search):
 def test_more_workers_than_memory_are_refused(search):
     with pytest.raises(ConfigError, match="fits"):
         search(workers=1_000_000)
+    assert list(Path().iterdir()) == []
 
 
 def test_a_gpu_that_is_not_there_is_refused(search):
     with pytest.raises(ConfigError, match="no GPU 97"):
         search(gpus=[97])
+    assert list(Path().iterdir()) == []
 
 
 def test_a_file_that_is_no_base_is_told():
