@@ -18,7 +18,6 @@ from research_eval.hpo.configurations import Configurations
 from research_eval.hpo.coordinator import Coordinator
 from research_eval.hpo.functions import Function, Functions
 from research_eval.hpo.mirror import Mirror
-from research_eval.hpo.names import DEFAULT_NAME
 from research_eval.hpo.problem import Problem
 from research_eval.hpo.remembering import remember
 from research_eval.hpo.results import Table, write_best
@@ -191,7 +190,6 @@ def optimize(
     *,
     objective: Function | None = None,
     space: Mapping[str, Knob] | None = None,
-    name: str = DEFAULT_NAME,
     db: str | Path | None = None,
     workers: int | None = None,
     gpus: Sequence[int] = (),
@@ -213,7 +211,6 @@ def optimize(
         objective: Instead, a function that is called with a `FunctionTrial` and returns one value
             for each objective, or metrics by name. With `workers` it must be importable.
         space: The range of every argument of the function.
-        name: Of the study.
         db: See `Study`.
         workers: See `Study.run`; likewise `gpus`, `timeout`, `audience`, `folder`.
         gpus: See `Study.run`.
@@ -221,20 +218,13 @@ def optimize(
         audience: See `Study.run`.
         folder: See `Study.run`.
         storage: See `Study.run`.
-        **asked: The other fields of `StudySpec`: `n_trials`, `arms`, `search`, `objectives`, ...
+        **asked: The fields of `StudySpec`: `name`, `n_trials`, `arms`, `search`, `objectives`, ...
 
     Raises:
         ConfigError: With every mistake in what is asked.
         ResearchEvalError: As `Study.run` does.
     """
-    asked = {name: tuple(each) if isinstance(each, list) else each for name, each in asked.items()}
-    if objective is None:
-        study = Study(StudySpec(name=name, **_fixed_part(base), **asked), db)
-    elif base is None and space:
-        spec = StudySpec(name=name, **{"objectives": (FUNCTION_OBJECTIVE,), **asked})
-        study = Study(spec, db, problem=Functions(spec, objective, space))
-    else:
-        raise ConfigError("a function is searched over `space`, without a base")
+    study = _study(base, objective, space, db, asked)
     return study.run(
         workers=workers,
         gpus=gpus,
@@ -243,6 +233,22 @@ def optimize(
         folder=folder,
         storage=storage,
     )
+
+
+def _study(
+    base: str | Path | Mapping[str, Any] | None,
+    objective: Function | None,
+    space: Mapping[str, Knob] | None,
+    db: str | Path | None,
+    asked: Mapping[str, Any],
+) -> Study:
+    fields = {name: tuple(each) if isinstance(each, list) else each for name, each in asked.items()}
+    if objective is None:
+        return Study(StudySpec(**_fixed_part(base) | fields), db)
+    if base is not None or not space:
+        raise ConfigError("a function is searched over `space`, without a base")
+    spec = StudySpec(**{"objectives": (FUNCTION_OBJECTIVE,)} | fields)
+    return Study(spec, db, problem=Functions(spec, objective, space))
 
 
 def _fixed_part(base: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
