@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from research_eval.counting import count_flops, saved_values
 from research_eval.errors import ConfigError, Issue
+from research_eval.routing_controls import CONTROLS, Replacement
 from research_eval.spec import (
     INIT_STD,
     AuxLoss,
@@ -46,6 +48,8 @@ class NetworkOutput:
         couplings: One record per layer that couples its experts.
         path: The path through a pool of experts.
         logits_BC: Scores of the classes, fp32; None for language modelling.
+        losses: Task loss of each row [B], or at each position [B, L], 0 where there is no
+            target; no gradient.
     """
 
     loss: Tensor
@@ -55,6 +59,7 @@ class NetworkOutput:
     couplings: tuple[CouplingRecord, ...] = ()
     path: PathRecord | None = None
     logits_BC: Tensor | None = None
+    losses: Tensor
 
 
 class Network(nn.Module):
@@ -137,6 +142,7 @@ class Network(nn.Module):
             couplings=found.couplings,
             path=found.path,
             logits_BC=logits_BC,
+            losses=losses.detach(),
         )
 
     def _language_loss(
@@ -234,6 +240,32 @@ class Network(nn.Module):
             if declared is not None:
                 found += declared()
         return found
+
+    @contextmanager
+    def routing_replaced(self, by: Replacement, *, seed: int = 0) -> Iterator[None]:
+        """Replace what decides which experts work, for as long as the context lasts.
+
+        Args:
+            by: Which control of `research_eval.routing_controls`.
+            seed: Of its draws.
+
+        Raises:
+            ConfigError: If nothing in the body decides, or nothing that can be replaced.
+        """
+        # Any: torch declares what it does not know of a module as a tensor or a module.
+        deciding: list[Any] = [m for m in self.body.modules() if hasattr(m, "routing_control")]
+        if not deciding:
+            raise ConfigError(
+                f"model {self.spec.name} has no routing that {by} routing could replace: "
+                "no module of its body has a `routing_control`"
+            )
+        for place, module in enumerate(deciding):
+            module.routing_control = CONTROLS[by](seed, place)
+        try:
+            yield
+        finally:
+            for module in deciding:
+                module.routing_control = None
 
     def waives(self) -> dict[str, str]:
         """Return the promises that do not hold in training, each with its reason."""

@@ -32,6 +32,7 @@ from research_eval.models._blocks import (
 )
 from research_eval.models._dispatch import RealTokens
 from research_eval.models._parallel_blocks import ParallelBlocks
+from research_eval.routing_controls import RoutingControl
 from research_eval.spec import (
     BodyContext,
     BodyCost,
@@ -85,6 +86,16 @@ class Coupled:
     x_TED: Tensor
     weights: tuple[Tensor, ...] = ()
     members_HE: Tensor | None = None
+
+
+class MessageRound(nn.Module):
+    """One round of messages, whose weights a control may replace."""
+
+    routing_control: RoutingControl | None = None
+
+    def controlled(self, weights: Tensor) -> Tensor:
+        """Return what experts take from one another: as learned, or as the control says."""
+        return weights if self.routing_control is None else self.routing_control.coupling(weights)
 
 
 MakeCoupling = Callable[[], nn.Module]

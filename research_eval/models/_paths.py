@@ -16,7 +16,7 @@ Q tokens of a visitor (L for a sample, 1 for a token).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from research_eval.models._blocks import (
     feed_forward_params,
 )
 from research_eval.models._grouped import Slices, grouped_product, slices_of
+from research_eval.routing_controls import RoutingControl, fixed_scores, token_keys
 from research_eval.spec import BodyInput, TransformerParams
 
 
@@ -92,7 +93,7 @@ class Deciders:
 
     def __init__(self, batch: BodyInput, *, causal: bool) -> None:
         self.causal = causal
-        self.mask_BL = batch.mask_BL
+        self.mask_BL, self.ids_BL = batch.mask_BL, batch.ids_BL
         self.rows, self.length = batch.ids_BL.shape
         if batch.mask_BL is None:
             count = self.rows * self.length if causal else self.rows
@@ -107,6 +108,21 @@ class Deciders:
     def select(self, x_: Tensor) -> Tensor:
         """Return the decision makers' values of a tensor [B, ...], or [B, L, ...] if causal."""
         return (x_.flatten(0, 1) if self.causal else x_).index_select(0, self.place_N)
+
+    def positions(self) -> Tensor:
+        """Return [N]: where a token that decides is in its row; 0 for samples."""
+        return self.place_N % self.length if self.causal else torch.zeros_like(self.place_N)
+
+    def keys(self) -> Tensor:
+        """Return [N]: numbers that depend on a token and its position, or on a sample's tokens."""
+        positions_L = torch.arange(self.length, device=self.ids_BL.device)
+        keys_BL = token_keys(self.ids_BL, positions_L)
+        if self.causal:
+            return self.select(keys_BL)
+        keys_BL = fixed_scores(keys_BL.flatten(), 1, 0).view(keys_BL.shape)
+        if self.mask_BL is not None:
+            keys_BL = keys_BL * self.mask_BL
+        return self.select(keys_BL.sum(dim=1))
 
     def mean(self, x_BLD: Tensor) -> Tensor:
         """Return [N, D]: the mean over the real tokens, up to its own for a token that decides."""
@@ -330,6 +346,27 @@ def decide(logits_MA: Tensor, noise_MA: Tensor | None, tau: float) -> Decision:
     logits_MA = logits_MA / tau
     noisy_MA = logits_MA if noise_MA is None else logits_MA + noise_MA
     return Decision(noisy_MA.argmax(dim=-1), logits_MA.softmax(dim=-1), noisy_MA.softmax(dim=-1))
+
+
+def replaced(
+    control: RoutingControl,
+    decision: Decision,
+    deciders: Deciders,
+    member_M: Tensor,
+    allowed_ME: Tensor,
+    index: int,
+) -> Decision:
+    """Return the decision of step `index` with other experts for those whose path goes on."""
+    goes_on_M = decision.chosen_M < allowed_ME.shape[1]
+    member_ = member_M[goes_on_M]
+    chosen_ = control.step(
+        decision.chosen_M[goes_on_M],
+        allowed_ME[goes_on_M],
+        deciders.keys()[member_],
+        deciders.positions()[member_],
+        index,
+    )
+    return replace(decision, chosen_M=decision.chosen_M.masked_scatter(goes_on_M, chosen_))
 
 
 def updated(

@@ -28,6 +28,7 @@ from research_eval.models._coupling import (
     Coupled,
     CoupledBody,
     CoupledParams,
+    MessageRound,
     coupled_cost,
     exchange,
     exchanges_messages,
@@ -46,7 +47,7 @@ class GNNMoEParams(CoupledParams):
     """Whether messages are divided by the sum of their weights, or summed as in the original."""
 
 
-class GraphRound(nn.Module):
+class GraphRound(MessageRound):
     """One round of messages."""
 
     def __init__(self, params: GNNMoEParams) -> None:
@@ -73,7 +74,7 @@ class GraphRound(nn.Module):
 
     def forward(self, x_TED: Tensor) -> tuple[Tensor, Tensor]:
         """Return the experts' vectors after the round, and the weights."""
-        weights_TEE = self.weights(x_TED)
+        weights_TEE = self.controlled(self.weights(x_TED))
         messages_TED = exchange(weights_TEE, self.neighbours(x_TED))
         return x_TED + F.gelu(self.itself(x_TED) + messages_TED), weights_TEE
 

@@ -35,10 +35,12 @@ from research_eval.models._paths import (
     StackedBlocks,
     decide,
     gumbel_noise,
+    replaced,
     straight_through,
     updated,
     visit_flops,
 )
+from research_eval.routing_controls import RoutingControl
 from research_eval.spec import (
     AuxLoss,
     BodyContext,
@@ -110,6 +112,8 @@ class RecurrentRouter(nn.Module):
 class GoE(nn.Module):
     """`num_layers` steps through a pool of blocks."""
 
+    routing_control: RoutingControl | None = None
+
     def __init__(self, params: GoEParams, context: BodyContext) -> None:
         super().__init__()
         self.params, self.causal = params, context.causal
@@ -124,10 +128,19 @@ class GoE(nn.Module):
         hidden_BLD, state_NR = self.norm(batch.hidden_BLD), None
         step = self._sparse_step if self.params.dispatch == "sparse" else self._dense_step
         decisions: list[Decision] = []
-        for _ in range(self.params.num_layers):
+        for index in range(self.params.num_layers):
             logits_NE, state_NR = self.router(hidden_BLD, state_NR, deciders)
             noise_NE = gumbel_noise(logits_NE) if self.training else None
             decision = decide(logits_NE, noise_NE, self.params.gumbel_tau)
+            if self.routing_control is not None:
+                decision = replaced(
+                    self.routing_control,
+                    decision,
+                    deciders,
+                    member_M=torch.arange(len(deciders), device=logits_NE.device),
+                    allowed_ME=torch.ones_like(logits_NE, dtype=torch.bool),
+                    index=index,
+                )
             hidden_BLD = run_layer(
                 step,
                 hidden_BLD,

@@ -42,9 +42,11 @@ from research_eval.models._paths import (
     Decision,
     decide,
     gumbel_noise,
+    replaced,
     updated,
     visit_flops,
 )
+from research_eval.routing_controls import RoutingControl
 from research_eval.spec import (
     AuxLoss,
     BodyContext,
@@ -138,6 +140,8 @@ class Step:
 class GoEOriginal(nn.Module):
     """Up to `num_layers` steps through a pool of experts."""
 
+    routing_control: RoutingControl | None = None
+
     def __init__(self, params: GoEOriginalParams, context: BodyContext) -> None:
         super().__init__()
         self.params, self.causal = params, context.causal
@@ -169,7 +173,12 @@ class GoEOriginal(nn.Module):
         for index in range(self.params.num_layers):
             if index:
                 summary_NS = self.controller.summary(hidden_BLD, deciders)
-            decision = self._decide(summary_NS, member_M, visited_NE, batch.progress)
+            spent_ME = visited_NE[member_M] >= self.params.max_visits_per_expert
+            decision = self._decide(summary_NS, member_M, spent_ME, batch.progress)
+            if self.routing_control is not None:
+                decision = replaced(
+                    self.routing_control, decision, deciders, member_M, ~spent_ME, index
+                )
             hidden_BLD, step = run_layer(
                 self._visit,
                 hidden_BLD,
@@ -194,11 +203,10 @@ class GoEOriginal(nn.Module):
         )
 
     def _decide(
-        self, summary_NS: Tensor, member_M: Tensor, visited_NE: Tensor, progress: float
+        self, summary_NS: Tensor, member_M: Tensor, spent_ME: Tensor, progress: float
     ) -> Decision:
-        """Choose the next action of the members."""
+        """Choose the next action of the members, who may not visit experts that are spent."""
         logits_MA = self.controller(summary_NS.index_select(0, member_M))
-        spent_ME = visited_NE.index_select(0, member_M) >= self.params.max_visits_per_expert
         logits_MA = logits_MA.masked_fill(F.pad(spent_ME, (0, 1)), -torch.inf)
         noise_MA = None
         if self.training:

@@ -36,6 +36,7 @@ from research_eval.models._coupling import (
     Coupled,
     CoupledBody,
     CoupledParams,
+    MessageRound,
     coupled_cost,
     exchange,
     exchanges_messages,
@@ -145,7 +146,7 @@ class Hypergraph(nn.Module):
         return hard_HE + (soft_HE - soft_HE.detach())
 
 
-class HypergraphRound(nn.Module):
+class HypergraphRound(MessageRound):
     """One round of messages."""
 
     def __init__(self, params: HGNNMoEParams, num_hyperedges: int) -> None:
@@ -174,7 +175,7 @@ class HypergraphRound(nn.Module):
 
     def forward(self, x_TED: Tensor, members_HE: Tensor) -> tuple[Tensor, Tensor]:
         """Return the experts' vectors after the round, and the weights."""
-        weights = self.weights(x_TED, members_HE)
+        weights = self.controlled(self.weights(x_TED, members_HE))
         return x_TED + F.gelu(exchange(weights, self.transform(x_TED))), weights
 
 

@@ -45,6 +45,7 @@ from research_eval.models._blocks import (
     run_layer,
 )
 from research_eval.models._dispatch import Experts, RealTokens
+from research_eval.routing_controls import RoutingControl, token_keys
 from research_eval.spec import (
     AuxLoss,
     BodyContext,
@@ -154,6 +155,8 @@ class MoELayer(nn.Module):
         ConfigError: If the router cannot be balanced by a bias as asked, or refuses the task.
     """
 
+    routing_control: RoutingControl | None = None
+
     def __init__(self, params: MoEParams, context: BodyContext, layer: int) -> None:
         super().__init__()
         self.params, self.layer, self.causal = params, layer, context.causal
@@ -199,6 +202,11 @@ class MoELayer(nn.Module):
                 RouterInput(logits_TE, tokens.ids_T, tokens.positions_T, progress, bias_E)
             )
             aux = self._aux_losses(routed, logits_TE)
+        if self.routing_control is not None:
+            keys_T = token_keys(tokens.ids_T, tokens.positions_T)
+            routed = self.routing_control.experts(
+                routed, self.params.num_experts, keys_T, tokens.positions_T
+            )
         dropped_TK, weights_TK, kept_TK = self._overflow(routed, tokens), routed.weights_TK, None
         if dropped_TK is not None:
             weights_TK = weights_TK.masked_fill(dropped_TK, 0.0)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from research_eval.routers._controls import even_weights, fixed_scores
+from research_eval.routers._controls import even_weights
+from research_eval.routing_controls import fixed_scores
 from research_eval.spec import RouterContext, RouterInput, RouterOutput, RouterSpec
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from research_eval.routers._controls import even_weights, fixed_scores
+from research_eval.routers._controls import even_weights
+from research_eval.routing_controls import fixed_scores, token_keys
 from research_eval.spec import RouterContext, RouterInput, RouterOutput, RouterSpec
-
-_POSITION_STRIDE = 2**32  # token ids are below it, so (id, position) pairs do not collide
 
 
 class Random(nn.Module):
@@ -34,7 +33,7 @@ class Random(nn.Module):
         if self.training:
             scores_TE = torch.rand_like(tokens.logits_TE)
         else:
-            keys_T = tokens.ids_T + tokens.positions_T * _POSITION_STRIDE
+            keys_T = token_keys(tokens.ids_T, tokens.positions_T)
             scores_TE = fixed_scores(keys_T, self.num_experts, self.layer)
         chosen_TK = scores_TE.topk(self.top_k, dim=-1).indices
         probs_TE = torch.full_like(tokens.logits_TE, 1 / self.num_experts)

@@ -141,7 +141,9 @@ class ModelSpec:
         build: Makes the body: `build(params, context)`. Modules in it that define
             `after_step()` are called once after each optimizer step; modules that define
             `routing_parameters()` name the parameters that decide which experts work; those that
-            define `waives()` add to the promises below, as their parameters require.
+            define `waives()` add to the promises below, as their parameters require. Those with an
+            attribute `routing_control`, None by default, let it decide in their place while it
+            is set (`research_eval.routing_controls`).
         cost: Counts it: `cost(params, context, length)`; None lets the counter measure it.
         version: Raised when the same parameters come to mean another function.
         scale: Fields that change its cost, in the order in which matching should try them.
