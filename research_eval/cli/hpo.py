@@ -32,6 +32,17 @@ REFERENCE = {
 }
 """The base of a study that is given none: the setting at which all examples are compared."""
 
+_FIELDS = ("dataset_type", "dataset_name", "epochs", "batch_size")
+_DATA = {
+    "syn_num_samples": "num_samples",
+    "syn_seq_len": "seq_len",
+    "syn_vocab_size": "vocab_size",
+    "rw_max_length": "max_length",
+    "rw_train_samples": "train_samples",
+    "rw_val_samples": "val_samples",
+}
+"""The parameter of the data set behind each option of the original."""
+
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _BASE = "The fixed part"
@@ -39,125 +50,150 @@ _SEARCH = "The search"
 _WORK = "The work"
 
 
-def _many(names: str, meaning: str, panel: str, metavar: str) -> Any:
-    return typer.Option(names, metavar=metavar, help=meaning, rich_help_panel=panel)
+def _option(name: str, meaning: str, panel: str, metavar: str | None = None) -> Any:
+    return typer.Option(name, help=meaning, rich_help_panel=panel, metavar=metavar)
+
+
+NameOption = Annotated[str, typer.Option("--study-name", help="The same name continues a study.")]
+TrialsOption = Annotated[
+    int, typer.Option("--n-trials", help="Trials in total, over all architectures.")
+]
+ModelTypeOption = Annotated[
+    list[str] | None,
+    _option(
+        "--model-type",
+        "Architectures that share the trials equally. By default that of --json, else all.",
+        _BASE,
+        "NAMES",
+    ),
+]
+JsonOption = Annotated[
+    Path | None,
+    _option("--json", "Configuration: what it sets is the same in all trials.", _BASE, "FILE"),
+]
+DatasetTypeOption = Annotated[
+    str | None, _option("--dataset-type", "synthetic or real_world; is checked.", _BASE, "KIND")
+]
+DatasetNameOption = Annotated[
+    str | None, _option("--dataset-name", "By default parity.", _BASE, "NAME")
+]
+EpochsOption = Annotated[int | None, _option("--epochs", "By default 10.", _BASE, "N")]
+BatchSizeOption = Annotated[int | None, _option("--batch-size", "By default 64.", _BASE, "N")]
+SynNumSamplesOption = Annotated[
+    int | None, _option("--syn-num-samples", "Generated training rows.", _BASE, "N")
+]
+SynSeqLenOption = Annotated[
+    int | None, _option("--syn-seq-len", "Tokens in a generated row.", _BASE, "N")
+]
+SynVocabSizeOption = Annotated[
+    int | None, _option("--syn-vocab-size", "Different generated tokens.", _BASE, "N")
+]
+RwMaxLengthOption = Annotated[
+    int | None, _option("--rw-max-length", "Tokens at which texts are cut.", _BASE, "N")
+]
+RwTrainSamplesOption = Annotated[
+    int | None, _option("--rw-train-samples", "Training rows of a real data set.", _BASE, "N")
+]
+RwValSamplesOption = Annotated[
+    int | None, _option("--rw-val-samples", "Its validation rows.", _BASE, "N")
+]
+
+SearchOption = Annotated[
+    list[str] | None,
+    _option(
+        "--search",
+        "Change a range: low:high, low:high:log, low:high:step, a,b,c, one value to fix it, or "
+        "the path alone to search what the fixed part sets. The name of an architecture in "
+        "brackets behind model_params means only that one.",
+        _SEARCH,
+        "PATH=RANGE",
+    ),
+]
+ObjectiveOption = Annotated[
+    list[str] | None,
+    _option(
+        "--objective",
+        "What is best, by default final_val_f1:max; several make a Pareto front.",
+        _SEARCH,
+        "METRIC:MAX|MIN",
+    ),
+]
+ConstraintOption = Annotated[
+    list[str] | None,
+    _option("--constraint", "A limit, for example 'param_count<=5e6'.", _SEARCH, "LIMIT"),
+]
+SamplerOption = Annotated[
+    str, _option("--sampler", f"One of {', '.join(SAMPLERS)}.", _SEARCH, "NAME")
+]
+PrunerOption = Annotated[str, _option("--pruner", f"One of {', '.join(PRUNERS)}.", _SEARCH, "NAME")]
+SeedOption = Annotated[int, _option("--seed", "Of the sampling.", _SEARCH, "N")]
+SeedsOption = Annotated[
+    int, _option("--seeds", "Runs of each configuration; their mean counts.", _SEARCH, "N")
+]
+ShareBudgetOption = Annotated[
+    bool,
+    _option(
+        "--share-budget",
+        "One search over all architectures, which then says nothing about which is best.",
+        _SEARCH,
+    ),
+]
+ConfirmOption = Annotated[
+    int,
+    _option("--confirm", "Runs of each winner on fresh seeds after the search.", _SEARCH, "N"),
+]
+
+TimeoutOption = Annotated[
+    str | None, _option("--timeout", "Begin no trial after this time: 90, 30m, 2h.", _WORK, "TIME")
+]
+StorageOption = Annotated[
+    str | None,
+    _option(
+        "--storage",
+        "Copy finished trials to this Optuna storage too, for optuna-dashboard and the like.",
+        _WORK,
+        "URL",
+    ),
+]
+DryRunOption = Annotated[
+    bool,
+    _option(
+        "--dry-run",
+        "Show what is searched, and predict time, memory and disk; record nothing.",
+        _WORK,
+    ),
+]
 
 
 def hpo(
-    study_name: Annotated[
-        str, typer.Option("--study-name", help="The same name continues a study.")
-    ] = DEFAULT_NAME,
-    n_trials: Annotated[
-        int, typer.Option("--n-trials", help="Trials in total, over all architectures.")
-    ] = DEFAULT_TRIALS,
-    model_type: Annotated[
-        list[str] | None,
-        _many(
-            "--model-type",
-            "Architectures that share the trials equally. By default that of --json, else all.",
-            _BASE,
-            "NAMES",
-        ),
-    ] = None,
-    json: Annotated[
-        Path | None,
-        _many("--json", "Configuration: what it sets is the same in all trials.", _BASE, "FILE"),
-    ] = None,
-    dataset_type: Annotated[
-        str | None, _many("--dataset-type", "synthetic or real_world; is checked.", _BASE, "KIND")
-    ] = None,
-    dataset_name: Annotated[
-        str | None, _many("--dataset-name", "By default parity.", _BASE, "NAME")
-    ] = None,
-    epochs: Annotated[int | None, _many("--epochs", "By default 10.", _BASE, "N")] = None,
-    batch_size: Annotated[int | None, _many("--batch-size", "By default 64.", _BASE, "N")] = None,
-    syn_num_samples: Annotated[
-        int | None, _many("--syn-num-samples", "Generated training rows.", _BASE, "N")
-    ] = None,
-    syn_seq_len: Annotated[
-        int | None, _many("--syn-seq-len", "Tokens in a generated row.", _BASE, "N")
-    ] = None,
-    syn_vocab_size: Annotated[
-        int | None, _many("--syn-vocab-size", "Different generated tokens.", _BASE, "N")
-    ] = None,
-    rw_max_length: Annotated[
-        int | None, _many("--rw-max-length", "Tokens at which texts are cut.", _BASE, "N")
-    ] = None,
-    rw_train_samples: Annotated[
-        int | None, _many("--rw-train-samples", "Training rows of a real data set.", _BASE, "N")
-    ] = None,
-    rw_val_samples: Annotated[
-        int | None, _many("--rw-val-samples", "Its validation rows.", _BASE, "N")
-    ] = None,
-    search: Annotated[
-        list[str] | None,
-        _many(
-            "--search",
-            "Change a range: low:high, low:high:log, low:high:step, a,b,c, one value to fix it, or "
-            "the path alone to search what the fixed part sets. The name of an architecture in "
-            "brackets behind model_params means only that one.",
-            _SEARCH,
-            "PATH=RANGE",
-        ),
-    ] = None,
-    objective: Annotated[
-        list[str] | None,
-        _many(
-            "--objective",
-            "What is best, by default final_val_f1:max; several make a Pareto front.",
-            _SEARCH,
-            "METRIC:MAX|MIN",
-        ),
-    ] = None,
-    constraint: Annotated[
-        list[str] | None,
-        _many("--constraint", "A limit, for example 'param_count<=5e6'.", _SEARCH, "LIMIT"),
-    ] = None,
-    sampler: Annotated[
-        str, _many("--sampler", f"One of {', '.join(SAMPLERS)}.", _SEARCH, "NAME")
-    ] = "auto",
-    pruner: Annotated[
-        str, _many("--pruner", f"One of {', '.join(PRUNERS)}.", _SEARCH, "NAME")
-    ] = "auto",
-    seed: Annotated[int, _many("--seed", "Of the sampling.", _SEARCH, "N")] = 0,
-    seeds: Annotated[
-        int, _many("--seeds", "Runs of each configuration; their mean counts.", _SEARCH, "N")
-    ] = 1,
-    share_budget: Annotated[
-        bool,
-        typer.Option(
-            "--share-budget",
-            help="One search over all architectures, which then says nothing about which is best.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = False,
-    confirm: Annotated[
-        int,
-        _many("--confirm", "Runs of each winner on fresh seeds after the search.", _SEARCH, "N"),
-    ] = 0,
+    study_name: NameOption = DEFAULT_NAME,
+    n_trials: TrialsOption = DEFAULT_TRIALS,
+    model_type: ModelTypeOption = None,
+    json: JsonOption = None,
+    dataset_type: DatasetTypeOption = None,
+    dataset_name: DatasetNameOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    syn_num_samples: SynNumSamplesOption = None,
+    syn_seq_len: SynSeqLenOption = None,
+    syn_vocab_size: SynVocabSizeOption = None,
+    rw_max_length: RwMaxLengthOption = None,
+    rw_train_samples: RwTrainSamplesOption = None,
+    rw_val_samples: RwValSamplesOption = None,
+    search: SearchOption = None,
+    objective: ObjectiveOption = None,
+    constraint: ConstraintOption = None,
+    sampler: SamplerOption = "auto",
+    pruner: PrunerOption = "auto",
+    seed: SeedOption = 0,
+    seeds: SeedsOption = 1,
+    share_budget: ShareBudgetOption = False,
+    confirm: ConfirmOption = 0,
     workers: WorkersOrNoneOption = 1,
     gpus: GpusOption = None,
-    timeout: Annotated[
-        str | None,
-        _many("--timeout", "Begin no trial after this time: 90, 30m, 2h.", _WORK, "TIME"),
-    ] = None,
-    storage: Annotated[
-        str | None,
-        _many(
-            "--storage",
-            "Copy finished trials to this Optuna storage too, for optuna-dashboard and the like.",
-            _WORK,
-            "URL",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Show what is searched, and predict time, memory and disk; record nothing.",
-            rich_help_panel=_WORK,
-        ),
-    ] = False,
+    timeout: TimeoutOption = None,
+    storage: StorageOption = None,
+    dry_run: DryRunOption = False,
     database: DbOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -167,39 +203,9 @@ def hpo(
     command continues a study to its total.
     """
     from research_eval.allocator import tune_allocator
-    from research_eval.hpo import StudySpec
 
     tuned = tune_allocator()  # before torch loads
-    fields = {
-        "dataset_type": dataset_type,
-        "dataset_name": dataset_name,
-        "epochs": epochs,
-        "batch_size": batch_size,
-    }
-    data = {
-        "num_samples": syn_num_samples,
-        "seq_len": syn_seq_len,
-        "vocab_size": syn_vocab_size,
-        "max_length": rw_max_length,
-        "train_samples": rw_train_samples,
-        "val_samples": rw_val_samples,
-    }
-    spec = StudySpec(
-        name=study_name,
-        n_trials=n_trials,
-        base=_base(json, fields, data),
-        base_dir=Path.cwd() if json is None else json.resolve().parent,
-        arms=tuple(split_commas(model_type)),
-        search=tuple(search or ()),
-        objectives=tuple(split_commas(objective)),
-        constraints=tuple(split_commas(constraint)),
-        sampler=sampler,
-        pruner=pruner,
-        seed=seed,
-        seeds=seeds,
-        share_budget=share_budget,
-        confirm=confirm,
-    )
+    spec = _spec(locals())
     crew = Crew.of(workers, gpus)
     seconds = _parse_time(timeout)
     if dry_run:
@@ -208,6 +214,28 @@ def hpo(
         return
     note(tuned)
     _carry_out(spec, crew, seconds, database, form, storage)
+
+
+def _spec(given: Mapping[str, Any]) -> StudySpec:
+    """Return the study that the options ask for.
+
+    Args:
+        given: Every option by the name of its argument.
+    """
+    from research_eval.hpo import StudySpec
+
+    file: Path | None = given["json"]
+    same = ("n_trials", "sampler", "pruner", "seed", "seeds", "share_budget", "confirm")
+    return StudySpec(
+        name=given["study_name"],
+        base=_base(file, given),
+        base_dir=Path.cwd() if file is None else file.resolve().parent,
+        arms=tuple(split_commas(given["model_type"])),
+        search=tuple(given["search"] or ()),
+        objectives=tuple(split_commas(given["objective"])),
+        constraints=tuple(split_commas(given["constraint"])),
+        **{name: given[name] for name in same},
+    )
 
 
 def _carry_out(
@@ -235,18 +263,18 @@ def _carry_out(
     raise_if_nothing(result)
 
 
-def _base(file: Path | None, fields: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+def _base(file: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fixed part: a file, or the reference setting, with options laid over it."""
     from research_eval.config import read_tree
 
-    given = {name: value for name, value in data.items() if value is not None}
-    named = {name: value for name, value in fields.items() if value is not None}
+    named = {name: given[name] for name in _FIELDS if given[name] is not None}
+    data = {name: given[option] for option, name in _DATA.items() if given[option] is not None}
     base: dict[str, Any] = dict(REFERENCE) if file is None else read_tree(file)
     if named.get("dataset_name", base.get("dataset_name")) != base.get("dataset_name"):
         base.pop("dataset_params", None)  # they are those of another data set
     params = base.get("dataset_params", {})
-    if isinstance(params, dict) and given:  # else the configuration says what is wrong with it
-        base["dataset_params"] = {**params, **given}
+    if isinstance(params, dict) and data:  # else the configuration says what is wrong with it
+        base["dataset_params"] = {**params, **data}
     return {**base, **named}
 
 
