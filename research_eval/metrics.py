@@ -8,12 +8,14 @@ training is recorded under its history name.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from research_eval.errors import ConfigError
 from research_eval.spec import Task
 
 Direction = Literal["max", "min"]
@@ -169,6 +171,40 @@ METRICS: tuple[Metric, ...] = (
     *EXPERT_METRICS,
 )
 """Every metric that a run records; braces stand for a layer or the name of a term."""
+
+
+_PATTERNS = [
+    (re.compile(re.sub(r"\\{\w+\\}", r"\\w+", re.escape(metric.name))), metric)
+    for metric in METRICS
+]
+
+
+def find_metric(name: str) -> Metric | None:
+    """Return the entry that a recorded name belongs to, None for a name that is not ours."""
+    return next((metric for pattern, metric in _PATTERNS if pattern.fullmatch(name)), None)
+
+
+def parse_goal(text: str) -> tuple[str, Direction]:
+    """Read `metric` or `metric:max` and return the name and which way is better.
+
+    The direction of our own metrics stands in the dictionary; it is never guessed from a name.
+
+    Raises:
+        ConfigError: If the direction is unknown, or contradicts the dictionary.
+    """
+    name, _, asked = text.partition(":")
+    known = find_metric(name)
+    direction = known.direction if known else None
+    if asked not in ("", "max", "min") or (direction and asked not in ("", direction)):
+        better = f"of {name} better is {direction}" if direction else "write NAME:max or NAME:min"
+        raise ConfigError(f"'{text}' cannot be meant: {better}")
+    if direction is None and not asked:
+        why = "says of no way that it is better" if known else "does not have it"
+        raise ConfigError(
+            f"which way is {name} better? the dictionary (research-eval metrics) {why}; "
+            f"write {name}:max or {name}:min"
+        )
+    return name, "max" if (asked or direction) == "max" else "min"
 
 
 def default_monitor(task: Task) -> str:

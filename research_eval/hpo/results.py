@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from research_eval.errors import StoreError
+from research_eval.files import replace_file
 from research_eval.hpo.spec import Objective
 from research_eval.hpo.trials import Trial
 
@@ -90,23 +88,3 @@ def write_best(folder: Path, study: str, best: Iterable[Trial]) -> dict[str, Pat
         replace_file(path, json.dumps(config, indent=2) + "\n")
         written[trial.arm] = path
     return written
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file beside the old one and put it in its place.
-
-    Raises:
-        StoreError: If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-            Path(fresh).replace(path)
-        except BaseException:
-            Path(fresh).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}") from error

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,15 @@ from sqlalchemy import ColumnElement, Connection, case, func, or_, select
 
 from research_eval.errors import StoreError
 from research_eval.records import MetricHistory, MetricSeries
-from research_eval.store.queries import raw_rows
-from research_eval.store.schema import attempts, experiments, metric_points, metrics, names
+from research_eval.store.queries import is_one_of, raw_rows
+from research_eval.store.schema import (
+    attempts,
+    experiments,
+    metric_points,
+    metrics,
+    names,
+    of_current_attempts,
+)
 
 MIN_BUCKETS = 10
 
@@ -73,9 +82,26 @@ def read_history(connection: Connection, run_id: int, metric: str) -> MetricHist
     query = select(_POINT.step, _POINT.value, _POINT.time).where(
         *_current_points(connection, run_id, metric)
     )
-    result = connection.execute(query.order_by(*_IN_ORDER))
-    rows = np.fromiter(raw_rows(result), _ROW)  # NULL, that is None, becomes NaN
-    return MetricHistory(*(np.ascontiguousarray(rows[name]) for name in ("step", "value", "time")))
+    return _history(raw_rows(connection.execute(query.order_by(*_IN_ORDER))))
+
+
+def read_histories(
+    connection: Connection, metric: str, experiment_ids: Iterable[str]
+) -> dict[str, MetricHistory]:
+    """Return what `read_history` does, by run, for those that have the metric; in one query."""
+    run = experiments.c.experiment_id
+    query = of_current_attempts(metric_points, run, _POINT.step, _POINT.value, _POINT.time)
+    query = query.where(is_one_of(run, experiment_ids), names.c.name == metric)
+    rows = raw_rows(connection.execute(query.order_by(experiments.c.id, *_IN_ORDER)))
+    return {
+        found: _history(row[1:] for row in points)
+        for found, points in groupby(rows, key=itemgetter(0))
+    }
+
+
+def _history(rows: Iterable[tuple[Any, ...]]) -> MetricHistory:
+    points = np.fromiter(rows, _ROW)  # NULL, that is None, becomes NaN
+    return MetricHistory(*(np.ascontiguousarray(points[name]) for name in _ROW.names or ()))
 
 
 def _current_points(connection: Connection, run_id: int, metric: str) -> list[ColumnElement[bool]]:

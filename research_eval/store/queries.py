@@ -69,6 +69,11 @@ def _elements_postgresql(element: _elements, compiler: Any, **kw: Any) -> str:
     return f"(SELECT jsonb_array_elements_text(CAST({given} AS jsonb)))"
 
 
+def is_one_of(column: ColumnElement[str], texts: Iterable[str]) -> ColumnElement[bool]:
+    """Return the condition that a column holds one of any number of texts."""
+    return column.op("IN", is_comparison=True)(_elements(json.dumps([*texts])))
+
+
 def status_now(run: Row[Any]) -> RunStatus:
     """Return the true status of a row of `status_columns`: RUNNING may turn out to be LOST."""
     return _true_status(run.status, run.heartbeat, run.pid, run.process, run.now)
@@ -178,8 +183,7 @@ def _of_runs(
     *conditions: ColumnElement[bool],
 ) -> Iterable[tuple[Any, ...]]:
     """Return the rows of a table that belong to some runs, in no order."""
-    is_meant = table.c.experiment_id.op("IN", is_comparison=True)(_elements(json.dumps([*runs])))
-    query = select(table).where(is_meant, *conditions)
+    query = select(table).where(is_one_of(table.c.experiment_id, runs), *conditions)
     return raw_rows(connection.execute(query))
 
 

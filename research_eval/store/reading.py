@@ -265,6 +265,11 @@ class Reader:
             raise StoreError(f"run {experiment_id} has no metric '{metric}'")
         return history
 
+    def histories(self, metric: str, experiment_ids: Sequence[str]) -> dict[str, MetricHistory]:
+        """Return what `history` does for many runs at once; runs without the metric are missing."""
+        with self._reading() as connection:
+            return points.read_histories(connection, metric, experiment_ids)
+
     def series(
         self,
         experiment_id: str,

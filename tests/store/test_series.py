@@ -142,6 +142,23 @@ def test_a_resumed_run_is_read_anew_without_what_was_superseded(store):
     assert rows(store.series("r", "m", since=found.cursor)) == [(40, 40, 3.0, 3.0, 3.0, 1, 0)]
 
 
+def test_many_histories_at_once_are_those_of_each_run(store):
+    for run in ("a", "b", "c"):
+        made = logged(store, [(step, step * 0.5) for step in (3, 1, 2)] + [(4, math.nan)], run=run)
+        made.finish(RunStatus.INTERRUPTED)
+    store.resume("b", step=2).log({"m": -1.0}, step=3)
+    store.close()
+    with Store.open(store.path or store.url) as again:
+        again.start(new_run("d")).finish(RunStatus.COMPLETED)
+        found = again.histories("m", ["a", "b", "d", "nobody"])
+        assert list(found) == ["a", "b"]
+        for run, history in found.items():
+            alone = again.history(run, "m")
+            for name in ("steps", "values", "times"):
+                np.testing.assert_array_equal(getattr(history, name), getattr(alone, name))
+        assert again.histories("other", ["a"]) == {}
+
+
 def test_what_cannot_be_read_is_said(store):
     logged(store, [(1, 1.0)])
     for asked, said in (

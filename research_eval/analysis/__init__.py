@@ -1,0 +1,10 @@
+"""Reads records back: tables, statistics, figures, and one report for each data set.
+
+    from research_eval.analysis import Request, analyze
+
+    with Store.open("experiment_results.db", mode="ro") as store:
+        reports = analyze(store, Request(candidate="moe"), folder=Path("analysis_reports"))
+
+Everything is a function from evidence (the runs that count) to a table, and from a table to a
+picture and to sentences. Neither torch nor the models are needed.
+"""

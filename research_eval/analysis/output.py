@@ -1,0 +1,74 @@
+"""What a table or a figure of the report is, and where all of them are found."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from research_eval.analysis import outputs
+from research_eval.analysis.evidence import Evidence
+
+
+class NothingToShowError(Exception):
+    """Raised by a frame, a picture or sentences that the evidence does not allow.
+
+    The reason stands in the report instead: never an empty picture.
+    """
+
+
+def _no_sentences(_frame: pd.DataFrame, _evidence: Evidence) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A table with, mostly, its picture and what both support in words.
+
+    Attributes:
+        name: Names it on the command line, and its files, unless `file` does.
+        title: Heading in the report.
+        order: Place in the report; smaller comes first.
+        meaning: One sentence below the heading: what is shown, and how to read it.
+        frame: Evidence to table; written as CSV. Pure: it changes nothing.
+        draw: The table as a picture; written as PNG.
+        sentences: What the table supports, each a full sentence of plain text.
+        file: Name of the files without suffix; `{dataset}`, `{metric}` (without underscores) and
+            `{name}` are filled in.
+        max_rows: Rows that the report shows; the CSV has all.
+    """
+
+    name: str
+    title: str
+    order: int
+    meaning: str
+    frame: Callable[[Evidence], pd.DataFrame]
+    draw: Callable[[pd.DataFrame, Evidence], Figure] | None = None
+    sentences: Callable[[pd.DataFrame, Evidence], list[str]] = _no_sentences
+    file: str = "{dataset}_{name}"
+    max_rows: int = 30
+
+    def stem(self, evidence: Evidence) -> str:
+        """Return the name of its files without suffix, safe in every file system."""
+        named = {
+            "dataset": evidence.dataset,
+            "metric": evidence.question.metric.replace("_", ""),
+            "name": self.name,
+        }
+        return "_".join(re.split(r"[^\w.-]+", self.file.format(**named)))[:200]
+
+
+def find_outputs() -> list[Output]:
+    """Return every output, in the order of the report."""
+    modules = (
+        importlib.import_module(f"{outputs.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(outputs.__path__)
+        if not module.name.startswith("_")
+    )
+    found = [output for module in modules for output in module.OUTPUTS]
+    return sorted(found, key=lambda output: (output.order, output.name))

@@ -1,0 +1,72 @@
+"""The best run of each architecture, with what it costs."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from research_eval.analysis.arms import budgets, choose_all
+from research_eval.analysis.evidence import Evidence
+from research_eval.analysis.output import NothingToShowError, Output
+
+COSTS = (
+    "param_count",
+    "active_param_count",
+    "flops_per_token",
+    "inference_latency_ms_batch_p50",
+    "inference_latency_ms_batch_p95",
+    "total_training_time_seconds",
+    "peak_memory_mb",
+)
+
+
+def frame(evidence: Evidence) -> pd.DataFrame:
+    """Return a row for each arm: the best run of what stands for it.
+
+    The test score is that of the weights that validation selected; it chose nothing.
+    """
+    sign, test = evidence.question.sign, evidence.question.test_metric
+    spent, rows = budgets(evidence), []
+    for arm, chosen in choose_all(evidence).items():
+        place = int((sign * chosen.values).argmax())
+        run = evidence.runs.get(chosen.runs[place]) if chosen.runs else None
+        if run is None:
+            continue
+        rows.append(
+            {
+                "arm": arm,
+                "run": run.experiment_id,
+                "name": run.experiment_name,
+                "configuration": chosen.configuration[:12],
+                "seed": chosen.seeds[place],
+                "phase": chosen.phase,
+                evidence.question.metric: chosen.values[place],
+                **({test: run.value(test)} if test else {}),
+                **{cost: run.value(cost) for cost in COSTS},
+                "hardware": run.hardware,
+                "contended": run.contended,
+                "tried": chosen.tried,
+                "tuning_runs": spent[arm].runs if arm in spent else 0,
+                "tuning_seconds": spent[arm].seconds if arm in spent else 0.0,
+            }
+        )
+    if not rows:
+        raise NothingToShowError(f"no run came to a finite {evidence.question.metric}")
+    best_first = pd.DataFrame(rows).sort_values(
+        evidence.question.metric, ascending=not evidence.question.is_max, kind="stable"
+    )
+    return best_first.reset_index(drop=True)
+
+
+OUTPUTS = (
+    Output(
+        name="best_runs",
+        title="Best runs",
+        order=10,
+        meaning=(
+            "The best run of the configuration that stands for each architecture. The test score "
+            "is that of the weights that validation selected."
+        ),
+        frame=frame,
+        file="{dataset}_summary_table_best_{metric}",
+    ),
+)

@@ -1,0 +1,126 @@
+"""How figures look: one colour for each architecture, legible without full colour vision."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#222222", "#666666", "#DDDDDD"
+
+_OWN = {
+    "dense": "#0072B2",
+    "moe": "#D55E00",
+    "goe": "#009E73",
+    "goe_original": "#CC79A7",
+    "gnn_moe": "#7F6A00",
+    "hgnn_moe": "#56B4E9",
+}
+_OTHERS = ("#882255", "#E69F00", "#332288", "#44AA99", "#999933", "#000000")
+"""For plug-ins. Both are from Wong 2011 (Nature Methods 8:441) and Tol's "muted" scheme."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+"""A second mark of identity beside the colour, in the same order as arms."""
+
+RC: Any = {
+    "axes.edgecolor": MUTED,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "text.color": INK,
+    "text.parse_math": False,  # a name with dollar signs is a name
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+}
+
+DPI = 150
+
+
+def colours(arms: Iterable[str]) -> dict[str, str]:
+    """Return the colour of each arm; an arm keeps its colour whatever else is drawn.
+
+    Of a plug-in it follows from its name, and moves on only where another one has taken it.
+    """
+    found: dict[str, str] = {}
+    for arm in sorted(set(arms)):
+        if arm in _OWN:
+            found[arm] = _OWN[arm]
+            continue
+        first = hashlib.sha256(arm.encode()).digest()[0]
+        order = [_OTHERS[(first + place) % len(_OTHERS)] for place in range(len(_OTHERS))]
+        found[arm] = next((c for c in order if c not in found.values()), order[0])
+    return found
+
+
+@contextmanager
+def house() -> Iterator[None]:
+    """Draw in the style of the house; whoever calls an output's `draw` does it inside."""
+    with mpl.rc_context(RC):
+        yield
+
+
+def figure(
+    width: float = 7.0, height: float = 3.6, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure, in inches, and its axes from left to right, from top to bottom.
+
+    Args:
+        width: Of the whole figure.
+        height: Of the whole figure.
+        rows: Of axes; likewise `columns`.
+        columns: See `rows`.
+        options: For `Figure.subplots`, such as `sharey=True` or `width_ratios=(2, 1)`.
+    """
+    made = Figure(figsize=(width, height), layout="constrained")
+    axes = made.subplots(rows, columns, squeeze=False, **options)
+    return made, list(axes.flat)
+
+
+def label_ends(
+    axes: Axes, ends: Sequence[tuple[str, float, float]], colour: dict[str, str]
+) -> None:
+    """Write names beside the ends of lines, pushed apart where they would overlap.
+
+    Args:
+        axes: With its limits final.
+        ends: Text, and x and y of the end of its line in data coordinates.
+        colour: Of each text.
+    """
+    to_points = axes.transData.transform
+    placed = sorted((float(to_points((x, y))[1]), text, x, y) for text, x, y in ends)
+    least = mpl.rcParams["font.size"] * 1.25 * axes.figure.dpi / 72
+    height = -float("inf")
+    for wanted, text, x, y in placed:
+        height = max(wanted, height + least)
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(6, (height - wanted) * 72 / axes.figure.dpi),
+            textcoords="offset points",
+            va="center",
+            color=colour.get(text, INK),
+            annotation_clip=False,
+        )
+
+
+def to_png(made: Figure) -> bytes:
+    """Return a figure as PNG; the same figure gives the same bytes."""
+    buffer = BytesIO()
+    made.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,28 @@
+"""Files that a reader never sees half of."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from research_eval.errors import StoreError
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write a file beside the old one and put it in its place; missing folders are made.
+
+    Raises:
+        StoreError: If it cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    fresh = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fresh.write_bytes(data)
+            fresh.replace(path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
