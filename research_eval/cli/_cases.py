@@ -63,9 +63,9 @@ class Cases:
 def gather(
     files: Sequence[str],
     overrides: Sequence[str],
+    sweep: Sequence[str] | None,
+    ablate: Sequence[str] | None,
     *,
-    sweep: Sequence[str],
-    ablate: Sequence[str],
     seeds: list[int],
     group: str | None,
 ) -> Cases:
@@ -76,8 +76,8 @@ def gather(
     """
     from research_eval.sweeps import Axis, group_name, variants, with_origin
 
-    swept, seeds = _without_seeds([Axis.parse(text) for text in sweep], seeds)
-    ablated = [Axis.parse(text) for text in ablate]
+    swept, seeds = _without_seeds([Axis.parse(text) for text in sweep or ()], seeds)
+    ablated = [Axis.parse(text) for text in ablate or ()]
     cases = {
         _label(file, variant): (file, variant)
         for file in files

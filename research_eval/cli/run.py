@@ -24,58 +24,67 @@ from research_eval.cli._plans import show_plans
 from research_eval.cli._progress import display
 from research_eval.cli._render import Format, note, printable
 
+ConfigsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CONFIG | PATH=VALUE]...",
+        help="Configuration files, and settings that replace what they say.",
+    ),
+]
+JsonOption = Annotated[
+    list[str] | None, typer.Option("--json", metavar="FILE", help="Configuration files.")
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Settings, for example epochs=2."),
+]
+SeedsOption = Annotated[
+    list[str] | None,
+    typer.Option("--seeds", help="How many (5), a range (10-14) or a list (1,3,7)."),
+]
+SweepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH=VALUES",
+        help="Every combination of these, for example model_params.top_k=1,2 or seed=0-4.",
+    ),
+]
+AblateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH=VALUES",
+        help="The configuration as it is, and with each of these changes alone.",
+    ),
+]
+GroupOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Record the runs as this group.")
+]
+PrintJobsOption = Annotated[
+    bool, typer.Option("--print-jobs", help="Print a command for each run; run nothing.")
+]
+ResumeOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Continue this interrupted run from its record.")
+]
+AgainOption = Annotated[bool, typer.Option("--again", help="Run also what is recorded already.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what it would cost; record nothing.")
+]
+
 
 def run(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[CONFIG | PATH=VALUE]...",
-            help="Configuration files, and settings that replace what they say.",
-        ),
-    ] = None,
-    json: Annotated[
-        list[str] | None, typer.Option("--json", metavar="FILE", help="Configuration files.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Settings, for example epochs=2."),
-    ] = None,
-    seeds: Annotated[
-        list[str] | None,
-        typer.Option("--seeds", help="How many (5), a range (10-14) or a list (1,3,7)."),
-    ] = None,
-    sweep: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH=VALUES",
-            help="Every combination of these, for example model_params.top_k=1,2 or seed=0-4.",
-        ),
-    ] = None,
-    ablate: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH=VALUES",
-            help="The configuration as it is, and with each of these changes alone.",
-        ),
-    ] = None,
-    group: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Record the runs as this group.")
-    ] = None,
+    arguments: ConfigsArgument = None,
+    json: JsonOption = None,
+    settings: SettingsOption = None,
+    seeds: SeedsOption = None,
+    sweep: SweepOption = None,
+    ablate: AblateOption = None,
+    group: GroupOption = None,
     workers: WorkersOption = 1,
     gpus: GpusOption = None,
-    print_jobs: Annotated[
-        bool, typer.Option("--print-jobs", help="Print a command for each run; run nothing.")
-    ] = False,
-    resume: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="Continue this interrupted run from its record."),
-    ] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Run also what is recorded already.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what it would cost; record nothing.")
-    ] = False,
+    print_jobs: PrintJobsOption = False,
+    resume: ResumeOption = None,
+    again: AgainOption = False,
+    dry_run: DryRunOption = False,
     database: DbOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -87,24 +96,17 @@ def run(
     from research_eval.allocator import tune_allocator
 
     tuned = tune_allocator()  # before torch loads
-    files = [a for a in arguments or () if not is_setting(a) or Path(a).exists()]
-    overrides = [a for a in arguments or () if a not in files] + split_settings(settings)
-    files += split_commas(json)
-    asked, crew = parse_seeds(seeds), Crew.of(workers, gpus)
+    crew, asked = Crew.of(workers, gpus), parse_seeds(seeds)
     if resume is not None:
-        others = (files, overrides, asked, sweep, ablate, group, again, dry_run, print_jobs)
-        if any(others) or crew != Crew():
-            raise typer.BadParameter(
-                "takes nothing beside it but --db and --format", param_hint="--resume"
-            )
+        others = (arguments, json, settings, seeds, sweep, ablate, group, again, dry_run)
+        if any(others) or print_jobs or crew != Crew():
+            told = "takes nothing beside it but --db and --format"
+            raise typer.BadParameter(told, param_hint="--resume")
         note(tuned)
         _resume(resume, database, form)
         return
-    if not files:
-        raise typer.BadParameter("name a file, for example first.json", param_hint="CONFIG")
-    cases = gather(
-        files, overrides, sweep=sweep or (), ablate=ablate or (), seeds=asked, group=group
-    )
+    files, overrides = _files_and_settings(arguments, json, settings)
+    cases = gather(files, overrides, sweep, ablate, seeds=asked, group=group)
     if print_jobs:
         _print_jobs(cases, database, again=again)
         return
@@ -115,6 +117,18 @@ def run(
         return
     note(tuned)
     _carry_out(cases, database, form, again=again, crew=crew)
+
+
+def _files_and_settings(
+    arguments: list[str] | None, json: list[str] | None, settings: list[str] | None
+) -> tuple[list[str], list[str]]:
+    """Return the configuration files, and the `path=value` settings of all of them."""
+    named = [each for each in arguments or () if not is_setting(each) or Path(each).exists()]
+    files = [*named, *split_commas(json)]
+    if not files:
+        raise typer.BadParameter("name a file, for example first.json", param_hint="CONFIG")
+    overrides = [each for each in arguments or () if each not in named]
+    return files, overrides + split_settings(settings)
 
 
 def _print_jobs(cases: Cases, database: str | None, *, again: bool) -> None:

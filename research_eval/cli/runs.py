@@ -76,22 +76,25 @@ RunArgument = Annotated[
 ]
 
 
+SortOption = Annotated[
+    str | None,
+    typer.Option(metavar="FIELDS", help="Sort by these, -FIELD for descending; else newest first."),
+]
+
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELDS",
+        help="Show these, for example 'seed, model_params.top_k, metrics.val_f1.max'.",
+    ),
+]
+
+
 @app.command("list")
 def list_runs(
     condition: FilterOption = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIELDS", help="Sort by these, -FIELD for descending; else newest first."
-        ),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIELDS",
-            help="Show these, for example 'seed, model_params.top_k, metrics.val_f1.max'.",
-        ),
-    ] = None,
+    sort: SortOption = None,
+    columns: ColumnsOption = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     deleted: Annotated[bool, typer.Option("--deleted", help="Those in the trash.")] = False,
     project: Annotated[str | None, typer.Option(help="Only of this project.")] = None,
