@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -131,3 +131,11 @@ def choose_all(evidence: Evidence) -> dict[str, Chosen]:
     """Return what stands for each arm that has a run with a value, in the order of the arms."""
     found = {arm: choose(evidence, arm) for arm in evidence.arms}
     return {arm: chosen for arm, chosen in found.items() if chosen is not None}
+
+
+def by_arm(frame: pd.DataFrame, evidence: Evidence) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the rows of each arm that a table has, in the order of the arms."""
+    for arm in evidence.arms:
+        rows = frame[frame["arm"] == arm]
+        if len(rows):
+            yield arm, rows
