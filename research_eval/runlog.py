@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from research_eval.quantities import duration as duration
 from research_eval.training.progress import Progress, Watcher
 
 INTERVAL_S = 10.0
@@ -20,15 +21,6 @@ def progress_line(now: Progress) -> str:
         f"step {now.step}/{now.total_steps}  loss {now.loss:.4f}{scores}  "
         f"{now.tokens_per_second:,.0f} tokens/s  {duration(now.seconds_left)} left"
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the two largest units that it needs."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 class LoggedWatcher:

@@ -12,6 +12,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from research_eval.quantities import amount as amount
+from research_eval.quantities import number as number
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -268,23 +271,6 @@ def _least_width(rows: Sequence[Row], column: Column) -> int:
 
 
 # ------------------------------------------------------------------------------ values as text
-
-
-def number(value: float) -> str:
-    """Return a score or a measurement with four significant digits, NaN and inf included."""
-    if value != 0 and math.isfinite(value) and not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.3e}"
-    if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:,.0f}" if math.isfinite(value) else str(value)
-    return f"{value:.4g}"
-
-
-def amount(value: float) -> str:
-    """Return a count with a prefix of the SI: 105.2 k, 1.31 M, 2.4 G."""
-    for factor, prefix in ((1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.4g}{prefix}"
-    return f"{value:.4g}"
 
 
 def size(num_bytes: float) -> str:
