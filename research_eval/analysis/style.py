@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 INK, MUTED, GRID = "#222222", "#666666", "#DDDDDD"
 
@@ -90,6 +91,20 @@ def figure(
     made = Figure(figsize=(width, height), layout="constrained")
     axes = made.subplots(rows, columns, squeeze=False, **options)
     return made, list(axes.flat)
+
+
+def log_scale(axes: Axes, *, x: bool = False, y: bool = False) -> None:
+    """Make an axis logarithmic, with plain numbers at its ticks: 20, 500, 3k, 2M.
+
+    Draw first: how many ticks there are follows from what the axis spans.
+    """
+    for axis, is_meant in ((axes.xaxis, x), (axes.yaxis, y)):
+        if is_meant:
+            (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+            axis.set_major_formatter(EngFormatter(sep=""))
+            axis.set_minor_formatter(NullFormatter())
 
 
 def label_ends(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 
@@ -84,6 +86,13 @@ def are_independent(trials: pd.DataFrame, evidence: Evidence) -> bool:
         study.get("asked", {}).get("sampler") in INDEPENDENT_SAMPLERS and space == spaces[0]
         for study, space in zip(studies, spaces, strict=True)
     )
+
+
+def origins(trials: pd.DataFrame, evidence: Evidence) -> str:
+    """Return how many trials came from which sampler, as in "20 random, 1 by hand"."""
+    asked = [evidence.studies.get(name, {}).get("asked", {}) for name in trials["study"]]
+    samplers = Counter(each.get("sampler", "by hand") for each in asked)
+    return ", ".join(f"{count} {sampler}" for sampler, count in samplers.most_common())
 
 
 def joint_studies(trials: pd.DataFrame, evidence: Evidence) -> list[str]:

@@ -14,7 +14,7 @@ from research_eval.analysis import style, tuning_curves
 from research_eval.analysis.arms import by_arm
 from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.output import NothingToShowError, Output
-from research_eval.analysis.trials import are_independent, joint_studies, trials_of
+from research_eval.analysis.trials import are_independent, joint_studies, origins, trials_of
 
 EXPECTED, SO_FAR = "expected best", "best so far"
 
@@ -80,7 +80,7 @@ def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
     """Say who leads at the budget that all had, and where the lead changes hands."""
     trials = trials_of(evidence)
     counts = frame.groupby("arm", sort=False)["trials"].max()
-    said = [*_caveats(frame, evidence)]
+    said = [*_caveats(frame, trials, evidence)]
     joint = joint_studies(trials, evidence)
     if joint:
         return [
@@ -112,7 +112,7 @@ def _trials(count: int) -> str:
     return "1 trial" if count == 1 else f"{count} trials"
 
 
-def _caveats(frame: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
+def _caveats(frame: pd.DataFrame, trials: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
     for arm, curve in by_arm(frame, evidence):
         without = curve["without_score"].iloc[0]
         if without:
@@ -120,12 +120,17 @@ def _caveats(frame: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
                 f"{without} of {_trials(len(curve))} of {arm} ended without a score and count as "
                 "its worst."
             )
-    so_far = list(dict.fromkeys(frame.loc[frame["statistic"] == SO_FAR, "arm"]))
+    curves = by_arm(trials[trials["score"].notna()], evidence)
+    so_far = [
+        f"{arm}: {origins(own, evidence)}"
+        for arm, own in curves
+        if not are_independent(own, evidence)
+    ]
     if so_far:
         yield (
-            f"Trials of {', '.join(so_far)} were not drawn independently of each other, so their "
-            "curve is the best so far of one search, without a band: another search may go "
-            "otherwise."
+            f"Trials were not all drawn at random ({'; '.join(so_far)}), so these curves are the "
+            "best so far of one search, without a band: another search may go otherwise. --study "
+            "NAME looks at one study alone."
         )
 
 
@@ -190,7 +195,6 @@ def _panel(axes: Axes, frame: pd.DataFrame, x: str, label: str, evidence: Eviden
     colour = style.colours(evidence.arms)
     common = frame.groupby("arm")[x].max().min()
     ends = []
-    axes.set_xscale("log")
     for arm, curve in by_arm(frame, evidence):
         steps = "default" if (curve["statistic"] == EXPECTED).all() else "steps-post"
         axes.plot(curve[x], curve["best"], color=colour[arm], alpha=0.35, drawstyle=steps)
@@ -199,6 +203,8 @@ def _panel(axes: Axes, frame: pd.DataFrame, x: str, label: str, evidence: Eviden
         axes.fill_between(
             within[x], within["low"], within["high"], color=colour[arm], alpha=0.15, linewidth=0
         )
+        axes.plot(within[x], within["low"], color=colour[arm], linewidth=0.6, linestyle=":")
+        axes.plot(within[x], within["high"], color=colour[arm], linewidth=0.6, linestyle=":")
         ends.append((arm, float(curve[x].iloc[-1]), float(curve["best"].iloc[-1])))
     if frame["arm"].nunique() > 1:
         axes.axvline(common, color=style.MUTED, linestyle=":", linewidth=1)
@@ -212,6 +218,7 @@ def _panel(axes: Axes, frame: pd.DataFrame, x: str, label: str, evidence: Eviden
             va="top",
             color=style.MUTED,
         )
+    style.log_scale(axes, x=True)
     axes.set_xlabel(label)
     style.label_ends(axes, ends, colour)
 

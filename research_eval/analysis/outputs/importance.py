@@ -65,9 +65,8 @@ def _of_arm(arm: str, trials: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     params = evidence.params.loc[trials["run"]]
     rows = []
     for path in (path for path in knobs if path in params):
-        values = params[path].to_numpy()
-        has_value = ~pd.isna(values)
-        grid = _on_grid(list(values[has_value]), knobs[path])
+        has_value = params[path].notna().to_numpy()
+        grid = _on_grid(params[path][has_value].tolist(), knobs[path])
         if grid[1] > 1:
             quality = evidence.question.sign * trials["score"].to_numpy()[has_value]
             scale = _SCALES[knobs[path]["kind"]] if grid[2] else "options"
