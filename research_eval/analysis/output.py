@@ -38,8 +38,8 @@ class Output:
         frame: Evidence to table; written as CSV. Pure: it changes nothing.
         draw: The table as a picture; written as PNG.
         sentences: What the table supports, each a full sentence of plain text.
-        file: Name of the files without suffix; `{dataset}`, `{metric}` (without underscores) and
-            `{name}` are filled in.
+        file: Name of the files without suffix; `{dataset}`, `{metric}` (without underscores),
+            `{score}` (as `f1` of `final_val_f1`) and `{name}` are filled in.
         max_rows: Rows that the report shows; the CSV has all.
     """
 
@@ -58,6 +58,7 @@ class Output:
         named = {
             "dataset": evidence.dataset,
             "metric": evidence.question.metric.replace("_", ""),
+            "score": evidence.question.metric.removeprefix("final_val_"),
             "name": self.name,
         }
         return "_".join(re.split(r"[^\w.-]+", self.file.format(**named)))[:200]
