@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 INK, MUTED, GRID = "#222222", "#666666", "#DDDDDD"
@@ -107,6 +108,22 @@ def log_scale(axes: Axes, *, x: bool = False, y: bool = False) -> None:
             axis.set_minor_formatter(NullFormatter())
 
 
+def label_rows(axes: Axes, names: Sequence[str], notes: Sequence[str]) -> None:
+    """Name horizontal rows from top to bottom at the left, and write a note at the right of each.
+
+    Args:
+        axes: Whose rows lie at y = 0, 1, 2, ...
+        names: Of the rows.
+        notes: One for each row.
+    """
+    axes.set_yticks(range(len(names)), list(names), color=INK)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    for row, text in enumerate(notes):
+        place = ("axes fraction", "data")
+        axes.annotate(text, (1.01, row), xycoords=place, va="center", color=MUTED)
+
+
 def label_ends(
     axes: Axes, ends: Sequence[tuple[str, float, float]], colour: dict[str, str]
 ) -> None:
@@ -131,6 +148,7 @@ def label_ends(
             va="center",
             color=colour.get(text, INK),
             annotation_clip=False,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )
 
 
