@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from research_eval.api import run
+    from research_eval.evaluation.evaluate import evaluate
     from research_eval.hpo import optimize
     from research_eval.recorded import load_data, load_model
     from research_eval.registry import DATASETS_MAP, MODELS_MAP, ROUTERS_MAP
@@ -30,6 +31,7 @@ __all__ = [
     "ROUTERS_MAP",
     "Store",
     "TrackedRun",
+    "evaluate",
     "load_data",
     "load_model",
     "optimize",
@@ -43,6 +45,7 @@ _HOMES = {
     "ROUTERS_MAP": "registry",
     "Store": "store",
     "TrackedRun": "tracking",
+    "evaluate": "evaluation.evaluate",
     "load_data": "recorded",
     "load_model": "recorded",
     "optimize": "hpo",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -176,7 +176,7 @@ def _carry_out(
         meter = machine.ContentionMeter()
         with (
             _listed(store, writer.experiment_id, watcher),
-            _ended_truthfully(writer, meter),
+            ended_truthfully(writer, meter),
             stop_on_signals() as stop,
         ):
             stop.is_requested = lambda: writer.stop_requested
@@ -273,7 +273,6 @@ def _total_steps(prepared: Prepared) -> int:
 def _new_run(prepared: Prepared, source: str, place: Place) -> NewRun:
     experiment, dataset = prepared.experiment, prepared.dataset
     config = experiment.config
-    commit, diff = provenance.git_state(experiment.base_dir)
     details = machine.environment(prepared.device) | {
         "allocator": tune_allocator(),
         "base_dir": str(experiment.base_dir),
@@ -300,14 +299,22 @@ def _new_run(prepared: Prepared, source: str, place: Place) -> NewRun:
         config_hash=prepared.config_hash,
         code_hash=prepared.code_hash,
         data_hash=dataset.fingerprint,
-        git_commit=commit,
-        git_diff=diff,
-        argv=provenance.command(),
-        hardware=machine.hardware_key(prepared.device),
         **asdict(place),
-        host=provenance.host(),
-        pid=os.getpid(),
+        **traces(prepared),
     )
+
+
+def traces(prepared: Prepared) -> dict[str, Any]:
+    """Return which source, command, machine and process make a run, as fields of `NewRun`."""
+    commit, diff = provenance.git_state(prepared.experiment.base_dir)
+    return {
+        "git_commit": commit,
+        "git_diff": diff,
+        "argv": provenance.command(),
+        "hardware": machine.hardware_key(prepared.device),
+        "host": provenance.host(),
+        "pid": os.getpid(),
+    }
 
 
 def _declare(prepared: Prepared, network: Network, writer: RunWriter) -> None:
@@ -356,7 +363,7 @@ def _listed(store: Store, run_id: str, watcher: Watcher) -> Iterator[None]:
 
 
 @contextmanager
-def _ended_truthfully(writer: RunWriter, meter: machine.ContentionMeter) -> Iterator[None]:
+def ended_truthfully(writer: RunWriter, meter: machine.ContentionMeter) -> Iterator[None]:
     """Give the run the status of what happens inside, whatever it is."""
     try:
         yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -112,6 +113,52 @@ def _expert_metrics() -> list[Metric]:
 EXPERT_METRICS = tuple(_expert_metrics())
 """What is measured about experts on the validation split."""
 
+GROUP_SCORES = {
+    "label": ("rows", "f1", "precision", "recall", "loss"),
+    "domain": ("rows", "acc", "f1", "loss"),
+    "length": ("rows", "acc", "f1", "loss"),
+}
+"""What an evaluation measures of the rows of one label, one domain, or about one length."""
+
+_GROUP_MEANINGS: Mapping[str, tuple[Direction | None, str, str]] = {
+    "rows": (None, "", "rows"),
+    "f1": ("max", "", "F1; of a domain or a length averaged over the labels that its rows have"),
+    "acc": ("max", "", "share of rows whose label is predicted"),
+    "precision": ("max", "", "share of the predictions of this label that are right"),
+    "recall": ("max", "", "share of the rows of this label that are predicted so"),
+    "loss": ("min", "nats", "mean cross-entropy per target"),
+}
+
+_OF_EVALUATION = "of the rows that `research-eval evaluate` looked at"
+
+
+def _evaluation_metrics() -> list[Metric]:
+    made = [
+        Metric(
+            f"eval_{s.name}", None, s.direction, s.unit, s.task, f"{s.meaning}; {_OF_EVALUATION}"
+        )
+        for s in _SCORES
+    ]
+    made.append(Metric("eval_rows", None, None, "rows", None, f"number {_OF_EVALUATION}"))
+    for group, scores in GROUP_SCORES.items():
+        for score in scores:
+            direction, unit, meaning = _GROUP_MEANINGS[score]
+            task: Task | None = None if score in ("rows", "loss") else "classification"
+            name = f"eval_{score}_{group}{{{group}}}"
+            made.append(Metric(name, None, direction, unit, task, f"{meaning}; by {group}"))
+    for score, unit in (("f1", ""), ("loss", "nats")):
+        cost = f"eval_routing_cost_{score}"
+        what = f"how much worse {score} is when the learned routing is replaced"
+        made.append(Metric(cost, None, None, unit, None, f"{what}, paired by row"))
+        for end in ("low", "high"):
+            meaning = f"{end} end of the 95 % interval of the same"
+            made.append(Metric(f"{cost}_{end}", None, None, unit, None, meaning))
+    for share, words in (("p50", "median"), ("p95", "95th percentile")):
+        name = f"eval_latency_ms_{share}_batch{{size}}"
+        made.append(Metric(name, None, "min", "ms", None, f"{words} of a batch's forward time"))
+    return made
+
+
 METRICS: tuple[Metric, ...] = (
     *_score_metrics(),
     Metric(
@@ -169,8 +216,9 @@ METRICS: tuple[Metric, ...] = (
         "share of choices that capacity turned away in training",
     ),
     *EXPERT_METRICS,
+    *_evaluation_metrics(),
 )
-"""Every metric that a run records; braces stand for a layer or the name of a term."""
+"""Every metric that a run records; braces stand for a layer, a term, or the number of a group."""
 
 
 _PATTERNS = [

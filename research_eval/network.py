@@ -241,6 +241,21 @@ class Network(nn.Module):
                 found += declared()
         return found
 
+    def deciding_modules(self) -> list[Any]:  # Any: torch takes every attribute for a tensor
+        """Return the modules of the body whose decisions can be replaced.
+
+        Raises:
+            ConfigError: If there are none.
+        """
+        found = [m for m in self.body.modules() if hasattr(m, "routing_control")]
+        if not found:
+            raise ConfigError(
+                f"model {self.spec.name}, as it is configured, has no routing that could be "
+                "replaced: its experts, if any, neither are chosen nor take from each other "
+                "(or its body gives no module a `routing_control`)"
+            )
+        return found
+
     @contextmanager
     def routing_replaced(self, by: Replacement, *, seed: int = 0) -> Iterator[None]:
         """Replace what decides which experts work, for as long as the context lasts.
@@ -250,15 +265,9 @@ class Network(nn.Module):
             seed: Of its draws.
 
         Raises:
-            ConfigError: If nothing in the body decides, or nothing that can be replaced.
+            ConfigError: If there is nothing to replace.
         """
-        # Any: torch declares what it does not know of a module as a tensor or a module.
-        deciding: list[Any] = [m for m in self.body.modules() if hasattr(m, "routing_control")]
-        if not deciding:
-            raise ConfigError(
-                f"model {self.spec.name} has no routing that {by} routing could replace: "
-                "no module of its body has a `routing_control`"
-            )
+        deciding = self.deciding_modules()
         for place, module in enumerate(deciding):
             module.routing_control = CONTROLS[by](seed, place)
         try:

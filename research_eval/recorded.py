@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from research_eval.config import Experiment, config_hash, load_text
 from research_eval.errors import ConfigError, DataError, PluginError, StoreError
@@ -14,11 +15,11 @@ from research_eval.network import Network
 from research_eval.prepare import Prepared, build_network, components, prepare
 from research_eval.records import Artifact, RunRecord
 from research_eval.registry import plugin_reference
-from research_eval.spec import Split
+from research_eval.spec import Dataset, Split
 from research_eval.store import Store
 from research_eval.store.location import locate
 from research_eval.training.checkpoint import load_weights
-from research_eval.training.progress import Nobody
+from research_eval.training.progress import Nobody, Watcher
 
 Weights = Literal["selected", "best", "last"]
 SplitName = Literal["train", "validation", "test"]
@@ -48,17 +49,48 @@ def load_model(
         ConfigError: If the configuration, a plug-in or this machine is not what it was.
         DataError: If the data cannot be had any more, or is not what the run saw.
     """
-    record, artifacts, folder = _found(run, db)
+    with Store.open(db or locate(create=False), mode="ro") as store:
+        return recall(run, store, weights=weights, device=device).network
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A recorded run as it was when its training ended.
+
+    Attributes:
+        record: The run.
+        prepared: Its configuration and its data, on the device that was asked for, in fp32.
+        checkpoint: The file of the weights, whose name says which.
+        network: With these weights, ready to evaluate.
+    """
+
+    record: RunRecord
+    prepared: Prepared
+    checkpoint: Artifact
+    network: Network
+
+
+def recall(
+    run: str | RunRecord,
+    store: Store,
+    *,
+    weights: Weights = "selected",
+    device: str = "auto",
+    watcher: Watcher | None = None,
+) -> Recalled:
+    """Bring back a run of this store; see `load_model`."""
+    record, artifacts, folder = _found(run, store)
     checkpoint = _checkpoint(record, artifacts, folder, weights)
-    prepared = _prepared(record, artifacts, folder, device)
+    prepared = _prepared(record, artifacts, folder, device, watcher or Nobody())
     network = build_network(prepared)
+    path = folder / checkpoint.path
     try:
-        load_weights(checkpoint, network, prepared.device)
+        load_weights(path, network, prepared.device)
     except (ValueError, RuntimeError) as error:
         raise StoreError(
-            f"{checkpoint} does not fit the network that this version builds: {error}"
+            f"{path} does not fit the network that this version builds: {error}"
         ) from error
-    return network.eval()
+    return Recalled(record, prepared, checkpoint, network.eval())
 
 
 def load_data(
@@ -77,25 +109,53 @@ def load_data(
         DataError: If the data cannot be had any more, is not what the run saw, or has no such
             split.
     """
-    record, artifacts, folder = _found(run, db)
-    dataset = _prepared(record, artifacts, folder, "cpu").dataset
-    found: Split | None = getattr(dataset, split)
+    with Store.open(db or locate(create=False), mode="ro") as store:
+        record, artifacts, folder = _found(run, store)
+    dataset = _prepared(record, artifacts, folder, "cpu", Nobody()).dataset
+    return split_of(dataset, split, f"the data of run {record.experiment_id}")
+
+
+def require_model(record: RunRecord) -> None:
+    """Check that a run has a model that can be built here.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    if record.config_hash is None:
+        raise ConfigError(
+            f"run {record.experiment_id} was not made by `research-eval run`; it has no model here"
+        )
+
+
+def split_of(dataset: Dataset, name: SplitName, what: str) -> Split:
+    """Return a split of a data set.
+
+    Raises:
+        ConfigError: If no data set has a split of that name.
+        DataError: If it has no such split.
+    """
+    known = get_args(SplitName)
+    if name not in known:
+        raise ConfigError(f"there is no split '{name}'; the splits are {', '.join(known)}")
+    found: Split | None = getattr(dataset, name)
     if found is None:
-        raise DataError(f"the data of run {record.experiment_id} has no {split} split")
+        raise DataError(f"{what} has no {name} split")
     return found
 
 
-def _found(
-    run: str | RunRecord, db: str | Path | None
-) -> tuple[RunRecord, Sequence[Artifact], Path]:
-    with Store.open(db or locate(create=False), mode="ro") as store:
-        record = store.run(run) if isinstance(run, str) else run
-        return record, store.artifacts(record.experiment_id), store.artifact_dir
+def _found(run: str | RunRecord, store: Store) -> tuple[RunRecord, Sequence[Artifact], Path]:
+    record = store.run(run) if isinstance(run, str) else run
+    if record.run_type == "evaluation":
+        raise ConfigError(
+            f"run {record.experiment_id} is an evaluation and has no weights of its own; name the "
+            f"run that it evaluated, {record.parent}"
+        )
+    return record, store.artifacts(record.experiment_id), store.artifact_dir
 
 
 def _checkpoint(
     record: RunRecord, artifacts: Sequence[Artifact], folder: Path, weights: Weights
-) -> Path:
+) -> Artifact:
     kept = {Path(each.path).stem: each for each in artifacts if each.kind == "checkpoint"}
     settings = json.loads(record.full_config_json).get("training_params", {})
     wanted = settings.get("select", "last") if weights == "selected" else weights
@@ -105,9 +165,8 @@ def _checkpoint(
             f"run {record.experiment_id} did not keep its {wanted} weights, {there}; run it again "
             f"with training_params.keep_checkpoints={wanted}"
         )
-    path = folder / kept[wanted].path
-    _check_content(path, kept[wanted].sha256)
-    return path
+    _check_content(folder / kept[wanted].path, kept[wanted].sha256)
+    return kept[wanted]
 
 
 def _check_content(path: Path, sha256: str) -> None:
@@ -121,11 +180,10 @@ def _check_content(path: Path, sha256: str) -> None:
 
 
 def _prepared(
-    record: RunRecord, artifacts: Sequence[Artifact], folder: Path, device: str
+    record: RunRecord, artifacts: Sequence[Artifact], folder: Path, device: str, watcher: Watcher
 ) -> Prepared:
     run_id = record.experiment_id
-    if record.config_hash is None:
-        raise ConfigError(f"run {run_id} was not made by `research-eval run`; it has no model here")
+    require_model(record)
     base_dir = Path(json.loads(record.env_details_json)["base_dir"])
     plugins = [folder / each.path for each in artifacts if each.kind == "plugin"]
     copies = f"; the run's own copy is {', '.join(map(str, plugins))}" if plugins else ""
@@ -145,7 +203,7 @@ def _prepared(
             "research-eval; use the version that made it"
         )
     here = {"training_params.device": device, "training_params.precision": "fp32"}
-    prepared = prepare(experiment.with_fields(here), Nobody())
+    prepared = prepare(experiment.with_fields(here), watcher)
     if prepared.dataset.fingerprint != record.data_hash:
         raise DataError(f"the data is not what run {run_id} saw; its fingerprint differs")
     return prepared

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-RunType = Literal["json", "optuna_trial", "track", "import"]
+RunType = Literal["json", "optuna_trial", "track", "import", "evaluation"]
+"""What made a run. An evaluation trains nothing: its parent is the run that it evaluated."""
+
 Phase = Literal["search", "confirm"]
 ArtifactKind = Literal[
     "checkpoint", "resume", "plugin", "log", "report", "predictions", "sample", "file"

@@ -22,6 +22,7 @@ from research_eval.cli import (
     datasets,
     db,
     editing,
+    evaluate,
     hpo,
     new,
     run,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("hpo")(hpo.hpo)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(studies.app, name="studies")
 editing.add_to(runs.app)
 watching.add_to(runs.app)

@@ -31,6 +31,26 @@ def requested(record: RoutingRecord) -> Tensor:
     return requested_TK if record.dropped_TK is None else requested_TK | record.dropped_TK
 
 
+def row_of_tokens(mask_BL: Tensor | None, shape: tuple[int, int], device: torch.device) -> Tensor:
+    """Return [T]: the row of each real token of a batch.
+
+    Args:
+        mask_BL: True at real tokens; None if there is no padding.
+        shape: Rows and length of the batch.
+        device: Where to.
+    """
+    if mask_BL is None:
+        return torch.arange(shape[0], device=device).repeat_interleave(shape[1])
+    return mask_BL.nonzero()[:, 0].to(device)
+
+
+def row_load(record: RoutingRecord, row_T: Tensor, rows: int) -> Tensor:
+    """Return how often each expert worked on a token of each row, int64 [B, E]."""
+    cells = (row_T.unsqueeze(1) * record.num_experts + record.chosen_TK)[served(record)]
+    counts = torch.bincount(cells, minlength=rows * record.num_experts)
+    return counts.view(rows, record.num_experts)
+
+
 def fallen_through(record: RoutingRecord) -> Tensor:
     """Return how many tokens no expert worked on, int64 scalar."""
     return (~served(record).any(dim=1)).sum()

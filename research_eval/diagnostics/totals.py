@@ -69,11 +69,7 @@ class ExpertTotals:
             groups_B: Domain, or else label, of each row.
         """
         if routing_records:
-            if mask_BL is None:
-                row_T = torch.arange(shape[0]).repeat_interleave(shape[1])
-            else:
-                row_T = mask_BL.nonzero()[:, 0]
-            row_T = row_T.to(routing_records[0].chosen_TK.device)
+            row_T = routing.row_of_tokens(mask_BL, shape, routing_records[0].chosen_TK.device)
         for record in routing_records:
             self._layers.setdefault(record.layer, _Layer(record)).add(record, row_T, shape[0])
         tokens = shape[0] * shape[1] if mask_BL is None else int(mask_BL.sum())
@@ -115,10 +111,7 @@ class _Layer:
         entropy, margin = routing.token_entropy(record).sum(), routing.token_margin(record).sum()
         self.sums += torch.stack([entropy, margin, routing.fallen_through(record)])
         self.together_EE += routing.coactivation(record)
-        served_TK = routing.served(record)
-        cells = (row_T.unsqueeze(1) * self.num_experts + record.chosen_TK)[served_TK]
-        counts = torch.bincount(cells, minlength=rows * self.num_experts)
-        self.rows.append(counts.view(rows, self.num_experts))
+        self.rows.append(routing.row_load(record, row_T, rows))
         if self.sampled < SAMPLED_TOKENS:
             self.sample.append(record.chosen_TK[: SAMPLED_TOKENS - self.sampled])
             self.sampled += len(self.sample[-1])

@@ -33,14 +33,15 @@ def run_key(connection: Connection, address: Address, experiment_id: str) -> int
 
 
 def last_run(connection: Connection, address: Address) -> str:
-    """Return the id of the run that was started last.
+    """Return the id of the run that was started last; an evaluation is not what is meant.
 
     Raises:
         StoreError: If there are no runs.
     """
     newest = (experiments.c.timestamp.desc(), experiments.c.id.desc())
-    query = select(experiments.c.experiment_id).where(_is_kept()).order_by(*newest).limit(1)
-    found: str | None = connection.scalar(query)
+    is_meant = experiments.c.run_type != "evaluation"
+    query = select(experiments.c.experiment_id).where(_is_kept(), is_meant)
+    found: str | None = connection.scalar(query.order_by(*newest).limit(1))
     if found is None:
         raise StoreError(f"{address} holds no runs yet")
     return found

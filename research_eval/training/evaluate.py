@@ -16,8 +16,8 @@ from torch import Tensor
 
 from research_eval.diagnostics.totals import ExpertReport, ExpertTotals
 from research_eval.metrics import classification_scores, language_scores
-from research_eval.network import Network
-from research_eval.training.batches import Batches
+from research_eval.network import Network, NetworkOutput
+from research_eval.training.batches import Batch, Batches
 from research_eval.training.device import synchronizer
 
 Autocast = Callable[[], AbstractContextManager[object]]
@@ -51,6 +51,7 @@ def evaluate(
     batch_size: int,
     autocast: Autocast,
     max_batches: int | None = None,
+    observe: Callable[[Batch, NetworkOutput], None] | None = None,
 ) -> Evaluation:
     """Measure a network on a split, from its first row to its last.
 
@@ -60,6 +61,7 @@ def evaluate(
         batch_size: Rows per batch; it does not change the result beyond rounding.
         autocast: Makes the context of a forward pass.
         max_batches: Look at no more than so many batches.
+        observe: Shown every batch with what the network made of it.
     """
     was_training = network.training
     network.eval()
@@ -83,6 +85,8 @@ def evaluate(
             (batch.ids_BL.shape[0], batch.ids_BL.shape[1]),
             batch.groups_B,
         )
+        if observe is not None:
+            observe(batch, output)
     network.train(was_training)
     complete = max_batches is None or max_batches * batch_size >= len(batches)
     num_targets = int(targets)

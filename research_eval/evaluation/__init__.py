@@ -1,0 +1,1 @@
+"""Recorded runs looked at again: predictions, controls for their routing, latency, other data."""
