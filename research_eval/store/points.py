@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, or_, select
 
 from research_eval.errors import StoreError
 from research_eval.records import MetricHistory, MetricSeries
@@ -199,20 +199,11 @@ def _buckets(
     # Buckets begin at multiples of their width, so that they stay the same while a run goes on.
     width = max(1, -(-(last - first) // (max_points - 3)))
     place = case((_POINT.step == first, 0), (_POINT.step == last, 2), else_=1)
-    limit = sys.float_info.max
-    finite = case((_POINT.value.between(-limit, limit), _POINT.value))
-    usual = case((_POINT.value.between(-_LARGE, _LARGE), _POINT.value), else_=0.0)
-    large = case((_POINT.value.between(-_LARGE, _LARGE), 0.0), else_=finite * _SCALE)
     query = (
         select(
             func.min(_POINT.step).label("first_step"),
             func.max(_POINT.step),
-            func.min(finite),
-            func.max(finite),
-            func.sum(usual),
-            func.sum(large),
-            func.count(),
-            func.count(finite),
+            *sums_of_values(),
             func.max(case((_POINT.attempt == attempt, _POINT.seq))),
         )
         .where(*points)
@@ -220,13 +211,43 @@ def _buckets(
         .order_by("first_step")
     )
     buckets, last_seq = [], -1
-    for *ends, usual_sum, large_sum, count, num_finite, seq in connection.execute(query):
-        mean = None
-        if num_finite:
-            mean = usual_sum / num_finite + large_sum / num_finite / _SCALE
-        buckets.append((*ends, mean, count, count - num_finite))
+    for *ends, low, high, usual, large, count, num_finite, seq in connection.execute(query):
+        mean = mean_of(usual, large, num_finite)
+        buckets.append((*ends, low, high, mean, count, count - num_finite))
         last_seq = max(last_seq, -1 if seq is None else seq)
     return _columns(buckets), last_seq
+
+
+def sums_of_values(*, is_tame: bool = False) -> list[ColumnElement[Any]]:
+    """Return what sums up points: least and greatest finite value, two sums, two counts.
+
+    The sums are those of usual and of large values, for `mean_of`; the counts those of all points
+    and of the finite ones.
+
+    Args:
+        is_tame: Whether all values are known to be finite and not large, which halves the cost.
+    """
+    value = _POINT.value
+    if is_tame:
+        sums = [func.sum(value), literal(0.0)]
+        return [func.min(value), func.max(value), *sums, func.count(), func.count(value)]
+    limit = sys.float_info.max
+    finite = case((value.between(-limit, limit), value))
+    usual = case((value.between(-_LARGE, _LARGE), value), else_=0.0)
+    large = case((value.between(-_LARGE, _LARGE), 0.0), else_=finite * _SCALE)
+    sums = [func.sum(usual), func.sum(large)]
+    return [func.min(finite), func.max(finite), *sums, func.count(), func.count(finite)]
+
+
+def are_tame(summary: Row[Any]) -> bool:
+    """Return whether a metric's least and greatest value, and counts, promise tame values."""
+    low, high = summary.min_value, summary.max_value
+    return not summary.num_nonfinite and low is not None and -_LARGE < low <= high < _LARGE
+
+
+def mean_of(usual: float, large: float, num_finite: int) -> float | None:
+    """Return the mean of finite values from their sums; None if there are none."""
+    return usual / num_finite + large / num_finite / _SCALE if num_finite else None
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> dict[str, npt.NDArray[Any]]:

@@ -229,14 +229,16 @@ def summarize(connection: Connection, run_id: int) -> dict[str, RunningSummary]:
     return summaries
 
 
-def read_expert_stats(connection: Connection, run_id: int, name: str) -> list[ExpertStats]:
+def read_expert_stats(
+    connection: Connection, run_id: int, name: str, *conditions: ColumnElement[bool]
+) -> list[ExpertStats]:
     """Return the arrays of a name by step and layer; of one step the last attempt's."""
     stats = expert_stats.c
     query = (
         of_current_attempts(
             expert_stats, stats.step, stats.layer, stats.dtype, stats.shape, stats.data
         )
-        .where(stats.run_id == run_id, stats.name_id == _name_id(name))
+        .where(stats.run_id == run_id, stats.name_id == _name_id(name), *conditions)
         .order_by(stats.step, stats.layer, stats.attempt)
     )
     found = []
