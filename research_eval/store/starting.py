@@ -50,25 +50,20 @@ def insert_run(
     _check_id(connection, new)
     described = {name: _storable(getattr(new, name)) for name in _COLUMNS}
     moment = utc_now() if started is None else started
-    run_id = connection.execute(
-        insert(experiments)
-        .values(
-            **described
-            | _process(owner)
-            | {
-                "group_name": new.group,
-                "schema_hash": _insert_schema(connection, new.config_schema_json),
-                "timestamp": moment,
-                "status": RunStatus.RUNNING,
-                "attempt": 1,
-                "heartbeat": moment,
-                "contended": False,
-            }
-        )
-        .returning(experiments.c.id)
-    ).scalar_one()
+    # What is given apart from the statement takes a third of the time: there are 40 values.
+    begun = insert(experiments).values(timestamp=moment, heartbeat=moment)
+    values = {
+        **described,
+        **_process(owner),
+        "group_name": new.group,
+        "schema_hash": _insert_schema(connection, new.config_schema_json),
+        "status": RunStatus.RUNNING,
+        "attempt": 1,
+        "contended": False,
+    }
+    run_id = connection.execute(begun.returning(experiments.c.id), values).scalar_one()
     key = RunKey(run_id, new.experiment_id, 1)
-    _insert_attempt(connection, key, None, moment)
+    _insert_attempt(connection, key, owner, None, moment)
     write_params(connection, new.experiment_id, json.loads(new.full_config_json))
     labels = [(new.experiment_id, storable(tag)) for tag in new.tags]
     write_rows(connection, tags, ("experiment_id", "tag"), labels, existing="keep")
@@ -116,7 +111,7 @@ def continue_run(connection: Connection, experiment_id: str, step: int) -> Owner
         stop_requested=None,
         error=None,
     )
-    _insert_attempt(connection, key, step, utc_now())
+    _insert_attempt(connection, key, owner, step, utc_now())
     _summarize_again(connection, key)
     return owner
 
@@ -161,18 +156,20 @@ def _insert_schema(connection: Connection, schema_json: str | None) -> str | Non
 
 
 def _insert_attempt(
-    connection: Connection, key: RunKey, resumed_step: int | None, started: str | utc_now
+    connection: Connection,
+    key: RunKey,
+    owner: Owner,
+    resumed_step: int | None,
+    started: str | utc_now,
 ) -> None:
-    process = select(experiments.c.host, experiments.c.pid).where(experiments.c.id == key.run_id)
-    host, pid = connection.execute(process).one()
     connection.execute(
         insert(attempts).values(
             run_id=key.run_id,
             attempt=key.attempt,
             status=RunStatus.RUNNING,
             started=started,
-            host=host,
-            pid=pid,
+            host=owner.host,
+            pid=owner.pid,
             resumed_step=resumed_step,
         )
     )
