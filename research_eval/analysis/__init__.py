@@ -8,3 +8,8 @@
 Everything is a function from evidence (the runs that count) to a table, and from a table to a
 picture and to sentences. Neither torch nor the models are needed.
 """
+
+from research_eval.analysis.analyzing import Report, analyze
+from research_eval.analysis.question import Request
+
+__all__ = ["Report", "Request", "analyze"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
 import re
@@ -40,7 +41,8 @@ class Output:
         sentences: What the table supports, each a full sentence of plain text.
         file: Name of the files without suffix; `{dataset}`, `{metric}` (without underscores),
             `{score}` (as `f1` of `final_val_f1`) and `{name}` are filled in.
-        max_rows: Rows that the report shows; the CSV has all.
+        shown: Columns that the report shows; empty for all. The CSV has all.
+        max_rows: Rows that the report shows; likewise.
     """
 
     name: str
@@ -51,17 +53,28 @@ class Output:
     draw: Callable[[pd.DataFrame, Evidence], Figure] | None = None
     sentences: Callable[[pd.DataFrame, Evidence], list[str]] = _no_sentences
     file: str = "{dataset}_{name}"
+    shown: tuple[str, ...] = ()
     max_rows: int = 30
 
     def stem(self, evidence: Evidence) -> str:
-        """Return the name of its files without suffix, safe in every file system."""
+        """Return the name of its files without suffix."""
+        metric = evidence.question.metric
         named = {
             "dataset": evidence.dataset,
-            "metric": evidence.question.metric.replace("_", ""),
-            "score": evidence.question.metric.removeprefix("final_val_"),
+            "metric": metric.replace("_", ""),
+            "score": metric.removeprefix("final_val_"),
             "name": self.name,
         }
-        return "_".join(re.split(r"[^\w.-]+", self.file.format(**named)))[:200]
+        return self.file.format(**{key: file_name(value) for key, value in named.items()})
+
+
+def file_name(name: str) -> str:
+    """Return a name as part of the name of a file, safe in every file system.
+
+    Where characters had to be replaced, a few of its hash keep different names apart.
+    """
+    safe = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:100].lstrip(".")
+    return safe if safe == name else f"{safe}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def find_outputs() -> list[Output]:

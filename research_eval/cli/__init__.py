@@ -16,6 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from research_eval.cli import (
+    analyze,
     bundles,
     catalog,
     check,
@@ -24,6 +25,7 @@ from research_eval.cli import (
     editing,
     evaluate,
     hpo,
+    match,
     new,
     run,
     runs,
@@ -44,6 +46,8 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("hpo")(hpo.hpo)
+app.command("match")(match.match)
+app.command("analyze")(analyze.analyze)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(studies.app, name="studies")
 editing.add_to(runs.app)

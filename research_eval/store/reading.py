@@ -226,6 +226,12 @@ class Reader:
         """
         return compare([self.run(name) for name in names], metrics)
 
+    def uncommitted(self) -> frozenset[str]:
+        """Return the ids of the runs that were made from a checkout with uncommitted changes."""
+        query = select(experiments.c.experiment_id).where(experiments.c.git_diff.is_not(None))
+        with self._reading() as connection:
+            return frozenset(connection.scalars(query))
+
     # -------------------------------------------------------------------------------- of a study
 
     def studies(self, name: str | None = None) -> list[StudyRecord]:

@@ -1,0 +1,278 @@
+"""Is the candidate better than the baselines, and is the difference more than seed noise?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from research_eval.analysis import statistics, style, words
+from research_eval.analysis.arms import Chosen
+from research_eval.analysis.comparing import (
+    EQUAL_COST,
+    Plan,
+    adjusted,
+    common_seeds,
+    cost_ratio,
+    plan,
+    verdict,
+)
+from research_eval.analysis.evidence import Evidence
+from research_eval.analysis.output import NothingToShowError, Output
+from research_eval.analysis.statistics import Difference
+from research_eval.quantities import number
+
+_ROLES = ("first", "second")
+
+
+def frame(evidence: Evidence) -> pd.DataFrame:
+    """Return a row for each contrast; `delta` is first minus second, in units of the metric.
+
+    Where there is an obstacle, the row says so and has no test.
+    """
+    family = plan(evidence)
+    if not family.pairs:
+        raise NothingToShowError("there is one architecture, and nothing to compare it with")
+    differences = [_welch(family, pair) for pair in family.pairs]
+    in_pairs = [_paired(family, pair) for pair in family.pairs]
+    p_holm, p_paired_holm = adjusted(differences), adjusted(in_pairs)
+    rows = []
+    for place, pair in enumerate(family.pairs):
+        row = _who(evidence, family, pair)
+        difference = differences[place]
+        if difference is not None:
+            p_margin = _within_margin(evidence, difference)
+            row |= _test(difference, p_holm[place], evidence, p_margin)
+            row |= _in_pairs(in_pairs[place], p_paired_holm[place])
+            row |= _beside(evidence, family, pair, p_margin)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _welch(family: Plan, pair: tuple[str, str]) -> Difference | None:
+    if pair in family.obstacle:
+        return None
+    return statistics.welch(*(family.chosen[arm].values for arm in pair))
+
+
+def _paired(family: Plan, pair: tuple[str, str]) -> Difference | None:
+    if pair in family.obstacle:
+        return None
+    return statistics.paired(*common_seeds(*(family.chosen[arm] for arm in pair)))
+
+
+def _within_margin(evidence: Evidence, difference: Difference) -> float:
+    margin = evidence.question.margin
+    return np.nan if margin is None else statistics.within_margin(difference, margin)
+
+
+def _who(evidence: Evidence, family: Plan, pair: tuple[str, str]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "first": pair[0],
+        "second": pair[1],
+        "kind": "planned" if family.is_planned else "exploratory",
+        "metric": evidence.question.metric,
+        "verdict": "none",
+        "obstacle": family.obstacle.get(pair, ""),
+        "chosen_from": np.nan if family.limit is None else family.limit,
+    }
+    for role, arm in zip(_ROLES, pair, strict=True):
+        each = family.chosen.get(arm)
+        row |= {
+            f"phase_{role}": each.phase if each else "",
+            f"n_{role}": len(each.values) if each else 0,
+            f"started_{role}": each.started if each else 0,
+            f"tried_{role}": each.tried if each else 0,
+            f"mean_{role}": each.values.mean() if each else np.nan,
+        }
+    return row
+
+
+def _test(
+    difference: Difference, p_holm: float, evidence: Evidence, p_margin: float
+) -> dict[str, Any]:
+    return {
+        "verdict": verdict(difference, p_holm, evidence.question.sign, p_margin),
+        "delta": float(difference.delta),
+        "low": float(difference.low),
+        "high": float(difference.high),
+        "p": float(difference.p),
+        "p_holm": p_holm,
+    }
+
+
+def _in_pairs(difference: Difference | None, p_holm: float) -> dict[str, Any]:
+    if difference is None:
+        return {}
+    return {
+        "paired_delta": float(difference.delta),
+        "paired_low": float(difference.low),
+        "paired_high": float(difference.high),
+        "paired_p": float(difference.p),
+        "paired_p_holm": p_holm,
+    }
+
+
+def _beside(
+    evidence: Evidence, family: Plan, pair: tuple[str, str], p_margin: float
+) -> dict[str, Any]:
+    """Return what helps to judge a test: effect, robustness, power, and what it costs."""
+    first, second = (family.chosen[arm] for arm in pair)
+    sign, alpha = evidence.question.sign, statistics.ALPHA / len(family.pairs)
+    share, low, high = statistics.improvement(sign * first.values, sign * second.values)
+    deviations = float(first.values.std(ddof=1)), float(second.values.std(ddof=1))
+    seeds = len(first.values), len(second.values)
+    wanted = evidence.question.margin or abs(first.values.mean() - second.values.mean())
+    needed = statistics.seeds_needed(wanted, deviations, alpha) if wanted else None
+    return {
+        "improvement": share,
+        "improvement_low": low,
+        "improvement_high": high,
+        "within_margin": p_margin,
+        "p_permutation": statistics.permutation_p(first.values, second.values),
+        "detectable": statistics.detectable(deviations, seeds, alpha),
+        "seeds_needed": np.nan if needed is None else needed,
+        "active_ratio": cost_ratio(evidence, first, second, "active_param_count"),
+        "flops_ratio": cost_ratio(evidence, first, second, "flops_per_token"),
+        "test_delta": _test_delta(evidence, first, second),
+    }
+
+
+def _test_delta(evidence: Evidence, first: Chosen, second: Chosen) -> float:
+    tests = evidence.table["test_value"]
+    return float(tests[list(first.runs)].mean() - tests[list(second.runs)].mean())
+
+
+def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
+    """Say of each contrast what it shows."""
+    told = [_sentence(row, evidence) for _, row in table.iterrows()]
+    if table["kind"].iloc[0] == "exploratory" and len(table):
+        told.insert(0, "No candidate was named, so all pairs are compared: this is exploratory.")
+    limit = table["chosen_from"].iloc[0]
+    if np.isfinite(limit):
+        first = (
+            f"the {limit:.0f} that were tried first" if limit > 1 else "the first that was tried"
+        )
+        told.insert(
+            0, f"Tuning budgets differ, so each architecture stands by its best of {first}."
+        )
+    if (table[["phase_first", "phase_second"]] == "search").to_numpy().any():
+        told.append(
+            "The seeds compared are those of the search, which flatter what it chose; "
+            "research-eval hpo --confirm 5 runs fresh ones."
+        )
+    return told
+
+
+def _sentence(row: pd.Series[Any], evidence: Evidence) -> str:
+    question = evidence.question
+    first, second = row["first"], row["second"]
+    if row["obstacle"]:
+        return f"No verdict on {first} and {second}: {row['obstacle']}."
+    counts = [words.ok_of(row[f"n_{role}"], row[f"started_{role}"]) for role in _ROLES]
+    n = f"n = {words.listed(counts)}"
+    p_holm = f"p_Holm {words.probability(row['p_holm'])}"
+    if row["verdict"] == "same":
+        margin = words.difference(question.margin or 0, question)
+        within = f"{row['within_margin']:.2g}"
+        return (
+            f"{first} and {second} differ by less than the margin of {margin} "
+            f"with probability {within}, {n}."
+        )
+    if row["verdict"] == "open":
+        return f"{_open(row, question, first, second)} ({n}, {p_holm})."
+    winner, loser = (first, second) if row["verdict"] == "better" else (second, first)
+    half = (row["high"] - row["low"]) / 2
+    by = words.difference_with_half(row["delta"], half, question)
+    return f"{winner} beats {loser} by {by}{_costs(row, winner == first)}, {n}, {p_holm}."
+
+
+def _open(row: pd.Series[Any], question: Any, first: str, second: str) -> str:
+    smallest = min(row["n_first"], row["n_second"])
+    can = words.difference(row["detectable"], question)
+    text = (
+        f"No difference between {first} and {second} shown: {smallest} seeds can detect "
+        f"{can} at best"
+    )
+    if question.margin:
+        goal = f"the margin of {words.difference(question.margin, question)}"
+    else:
+        goal = f"the observed {words.difference(row['delta'], question)}"
+    if np.isfinite(row["seeds_needed"]):
+        return f"{text}, and {goal} would take {row['seeds_needed']:.0f} seeds each"
+    return f"{text}, and {goal} more than {statistics.MAX_SEEDS:,} seeds each"
+
+
+def _costs(row: pd.Series[Any], is_first: bool) -> str:
+    ratio = row["active_ratio"]
+    if not np.isfinite(ratio):
+        return ""
+    if abs(np.log(ratio)) <= np.log1p(EQUAL_COST):
+        return " at equal active parameters"
+    return f" with {number(ratio if is_first else 1 / ratio)} times the active parameters"
+
+
+def draw(table: pd.DataFrame, evidence: Evidence) -> Figure:
+    """Draw each difference with its interval beside the line of no difference."""
+    tested = table[table["obstacle"] == ""].reset_index(drop=True)
+    if not len(tested):
+        raise NothingToShowError("no contrast could be tested")
+    question = evidence.question
+    factor, colour = words.scale(question), style.colours(evidence.arms)
+    made, (axes,) = style.figure(7.0, 1.1 + 0.42 * len(tested))
+    if question.margin:
+        axes.axvspan(-question.margin * factor, question.margin * factor, color=style.GRID, lw=0)
+    axes.axvline(0, color=style.MUTED, lw=1)
+    for place, row in enumerate(tested.to_dict("records")):
+        delta, low, high = (row[name] * factor for name in ("delta", "low", "high"))
+        ink = colour[row["first"] if question.sign * delta >= 0 else row["second"]]
+        inside = ink if row["verdict"] in ("better", "worse") else "white"
+        axes.plot([low, high], [place, place], lw=2, color=ink, solid_capstyle="butt")
+        axes.plot([delta], [place], "o", ms=7, color=ink, mfc=inside, mew=1.5)
+    names = tested["first"] + " vs " + tested["second"]
+    notes = [f"p_Holm {words.probability(p)}" for p in tested["p_holm"]]
+    style.label_rows(axes, [*names], notes)
+    better = "right" if question.is_max else "left"
+    axes.set_xlabel(f"difference in {words.unit(question)} with 95 % interval; better is {better}")
+    return made
+
+
+OUTPUTS = (
+    Output(
+        name="contrasts",
+        title="Contrasts",
+        order=30,
+        meaning=(
+            "What stands for each architecture, compared by Welch's test; p_Holm is adjusted for "
+            "the number of contrasts, a filled mark is a difference that it supports. It is about "
+            "these tuned configurations; another search may find others."
+        ),
+        frame=frame,
+        shown=(
+            "first",
+            "second",
+            "kind",
+            "n_first",
+            "n_second",
+            "delta",
+            "low",
+            "high",
+            "p",
+            "p_holm",
+            "paired_p_holm",
+            "improvement",
+            "improvement_low",
+            "improvement_high",
+            "within_margin",
+            "detectable",
+            "seeds_needed",
+            "test_delta",
+            "verdict",
+            "obstacle",
+        ),
+        draw=draw,
+        sentences=sentences,
+    ),
+)

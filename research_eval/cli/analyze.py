@@ -1,0 +1,252 @@
+"""`analyze`: what the recorded runs say. Neither torch nor the models are loaded."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from research_eval.cli._options import DbOption, FormatOption, split_commas
+from research_eval.cli._render import (
+    Column,
+    Format,
+    amount,
+    note,
+    number,
+    print_rows,
+    printable,
+    to_json,
+    write,
+)
+from research_eval.cli.runs import FilterOption, reading
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from research_eval.analysis import Report
+
+PROGRESS_AFTER_S = 2.0
+BEST_RUNS = "best_runs"
+
+
+class FailedAs(StrEnum):
+    """What becomes of failed runs."""
+
+    DROP = "drop"
+    WORST = "worst"
+
+
+def analyze(
+    dataset_name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help="Data sets; by default those of the latest project."),
+    ] = None,
+    model_types: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Only these architectures.")
+    ] = None,
+    metric_to_optimize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC[:MAX|MIN]",
+            help="The metric that decides; final_val_f1 or final_val_loss by default. One that is "
+            "not ours needs its direction.",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where reports, tables and pictures are written.")
+    ] = Path("analysis_reports"),
+    summary: Annotated[
+        bool, typer.Option("--run-summary-table", help="Only the table of best runs.")
+    ] = False,
+    params_plot: Annotated[
+        bool, typer.Option("--run-f1-vs-params-plot", help="Only quality against parameters.")
+    ] = False,
+    latency_plot: Annotated[
+        bool, typer.Option("--run-f1-vs-latency-plot", help="Only quality against latency.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--run-all", help="Everything, with a report; as without any --run.")
+    ] = False,
+    condition: FilterOption = None,
+    project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
+    study: Annotated[str | None, typer.Option(help="Only runs of this study.")] = None,
+    candidate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The architecture that is compared with the baselines; without "
+            "it all pairs are, and that is exploratory.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Baselines; all others by default.")
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(min=0, help="Differences smaller than this, in the metric, do not matter."),
+    ] = None,
+    any_code: Annotated[
+        bool, typer.Option("--any-code", help="Pool runs that other code made, too.")
+    ] = False,
+    failed_as: Annotated[
+        FailedAs, typer.Option(help="Count failed runs as the worst score, or drop them.")
+    ] = FailedAs.DROP,
+    ablation: Annotated[
+        str | None,
+        typer.Option(metavar="GROUP", help="Compare the runs of this group with their base."),
+    ] = None,
+    database: DbOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Say what the recorded runs say: best runs, seeds, contrasts, costs, figures, one report.
+
+    Every picture has its table as CSV beside it; the report of a data set is one HTML file.
+    """
+    asked = {BEST_RUNS: summary, "f1_vs_params": params_plot, "f1_vs_latency": latency_plot}
+    only = () if everything else tuple(name for name, is_asked in asked.items() if is_asked)
+    from research_eval import analysis
+
+    request = analysis.Request(
+        datasets=tuple(split_commas(dataset_name)),
+        arms=tuple(split_commas(model_types)),
+        goal=metric_to_optimize,
+        filter=condition,
+        project=project,
+        study=study,
+        any_code=any_code,
+        candidate=candidate,
+        baselines=tuple(split_commas(baseline)),
+        margin=margin,
+        failed_as="worst" if failed_as is FailedAs.WORST else "drop",
+        ablation=ablation,
+    )
+    with reading(database) as store:
+        reports = analysis.analyze(
+            store,
+            request,
+            folder=output_dir,
+            only=only,
+            command=shlex.join(["research-eval", *_words()]),
+            say=_after(PROGRESS_AFTER_S),
+        )
+    _show(reports, form)
+    _say_what_next(reports, is_planned=candidate is not None)
+
+
+def _words() -> list[str]:
+    """Return the words behind the name of the program, without passwords."""
+    from research_eval.provenance import command
+
+    _, *words = json.loads(command())
+    return words or ["analyze"]
+
+
+def _after(seconds: float) -> Callable[[str], None]:
+    """Return what says lines on stderr once the work has taken so long."""
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        if time.monotonic() - started > seconds:
+            note(printable(line))
+
+    return say
+
+
+def _show(reports: list[Report], form: Format) -> None:
+    if form is Format.JSON:
+        write(to_json({report.evidence.dataset: _plain(report) for report in reports}))
+    elif form is Format.CSV:
+        rows = [
+            {"dataset": report.evidence.dataset, **row}
+            for report in reports
+            for row in _rows(report, BEST_RUNS)
+        ]
+        print_rows(rows, [Column("dataset", "data")], form)
+    else:
+        for place, report in enumerate(reports):
+            write("") if place else None
+            _show_table(report)
+
+
+def _plain(report: Report) -> dict[str, Any]:
+    """Return a report as JSON values."""
+    evidence, question = report.evidence, report.evidence.question
+    return {
+        "metric": question.metric,
+        "direction": question.direction,
+        "candidate": question.candidate,
+        "runs": len(evidence.runs),
+        "left_out": [str(each) for each in evidence.left_out],
+        "outputs": {
+            each.output.name: {
+                "sentences": list(each.sentences),
+                "notes": list(each.notes),
+                "rows": [] if each.table is None else _records(each.table),
+            }
+            for each in report.sections
+        },
+        "files": [str(path) for path in report.files],
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {str(name): None if value != value else value for name, value in row.items()}
+        for row in table.to_dict("records")
+    ]
+
+
+def _rows(report: Report, name: str) -> list[dict[str, Any]]:
+    section = report.section(name)
+    return [] if section is None or section.table is None else _records(section.table)
+
+
+def _show_table(report: Report) -> None:
+    evidence = report.evidence
+    metric, test = evidence.question.metric, evidence.question.test_metric
+    for each in evidence.left_out:
+        note(printable(each))
+    for name in ("contrasts", "ablation"):
+        section = report.section(name)
+        for sentence in section.sentences if section else ():
+            write(printable(sentence))
+    rows = _rows(report, BEST_RUNS)
+    scores = [name for name in (metric, test) if name]
+    columns = [
+        Column("arm", "model"),
+        Column("run", "run", is_fixed=True),
+        Column("seed", "seed", is_number=True),
+        *(Column(name, name, number, is_number=True) for name in scores),
+        Column("param_count", "parameters", amount, is_number=True, is_optional=True),
+        Column("active_param_count", "active", amount, is_number=True, is_optional=True),
+        Column("flops_per_token", "FLOPs/token", amount, is_number=True, is_optional=True),
+        Column("inference_latency_ms_batch_p50", "ms/batch", number, True, is_optional=True),
+        Column("tried", "tried", is_number=True, is_optional=True),
+    ]
+    if rows:
+        print_rows(rows, columns, Format.TABLE, title=f"best runs on {printable(evidence.dataset)}")
+    for section in report.sections:
+        if section.table is None and (
+            section.output.name != "ablation" or evidence.question.ablation
+        ):
+            note(printable(f"{section.output.title}: {'; '.join(section.notes)}"))
+
+
+def _say_what_next(reports: Iterable[Report], *, is_planned: bool) -> None:
+    written = [path for report in reports for path in report.files]
+    pages = [path for path in written if path.suffix == ".html"]
+    folders = {path.parent for path in written}
+    for folder in folders:
+        note(f"{len(written)} files are in {printable(folder)}")
+    for page in pages or written[:1]:
+        note(f"next: open {printable(shlex.quote(str(page)))}")
+    arms = [report.evidence.arms for report in reports]
+    if pages and not is_planned and arms and len(arms[0]) > 1:
+        name = printable(shlex.quote(arms[0][-1]))
+        note(f"a planned comparison: research-eval analyze --candidate {name}")
