@@ -7,12 +7,25 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import cache
 from itertools import groupby
 from math import nan
 from typing import Any, cast
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Table, Text, func, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Row,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import ScalarSelect
@@ -46,8 +59,8 @@ from research_eval.store.summary import RunningSummary, null_as_nan
 LOST_AFTER_S = 60.0
 
 _ELSEWHERE = {"metrics", "flags", "tags", "notes"}
-_LARGE = {"git_diff", "config_schema_json"}
-_COLUMNS = [f.name for f in fields(RunRecord) if f.name not in _ELSEWHERE | _LARGE]
+_DETAILS = ("git_diff", "config_schema_json")
+_COLUMNS = [f.name for f in fields(RunRecord) if f.name not in _ELSEWHERE | {*_DETAILS}]
 _TIMES = ("timestamp", "heartbeat", "ended", "deleted", "stop_requested")
 
 
@@ -71,7 +84,17 @@ def _elements_postgresql(element: _elements, compiler: Any, **kw: Any) -> str:
 
 def is_one_of(column: ColumnElement[str], texts: Iterable[str]) -> ColumnElement[bool]:
     """Return the condition that a column holds one of any number of texts."""
-    return column.op("IN", is_comparison=True)(_elements(json.dumps([*texts])))
+    return _is_in(column, json.dumps([*texts]))
+
+
+def _is_in(column: ColumnElement[str], texts: str | BindParameter[str]) -> ColumnElement[bool]:
+    return column.op("IN", is_comparison=True)(_elements(texts))
+
+
+@cache
+def _all_of_runs(table: Table) -> Select[Any]:
+    """Return the query for the rows of some runs: made anew each time it costs twice as much."""
+    return select(table).where(_is_in(table.c.experiment_id, bindparam("runs")))
 
 
 def status_now(run: Row[Any]) -> RunStatus:
@@ -139,19 +162,27 @@ def read_runs(
         metric_names: Metrics to read; None reads all.
         is_detailed: Whether to read `git_diff` and `config_schema_json`, which are large.
     """
-    keys = [*_COLUMNS, "process", "now"]
-    query = select(
-        *(run_column(name) for name in _COLUMNS), experiments.c.process, utc_now().label("now")
+    keys = [*_COLUMNS, "process", "now", *(_DETAILS if is_detailed else ())]
+    query = (
+        _every_run(is_detailed)
+        .where(*conditions)
+        .order_by(*(newest_first() if order is None else order))
     )
-    if is_detailed:
-        keys += ["git_diff", "config_schema_json"]
-        query = query.add_columns(experiments.c.git_diff, schemas.c.schema_json)
-        query = query.outerjoin_from(experiments, schemas)
-    query = query.where(*conditions).order_by(*(newest_first() if order is None else order))
     rows = raw_rows(connection.execute(query.limit(limit).offset(offset or None)))
     found = [dict(zip(keys, row, strict=True)) for row in rows]
     _attach(connection, {run["experiment_id"]: run for run in found}, metric_names)
     return [_record(run) for run in found]
+
+
+@cache
+def _every_run(is_detailed: bool) -> Select[Any]:
+    query = select(
+        *(run_column(name) for name in _COLUMNS), experiments.c.process, utc_now().label("now")
+    )
+    if is_detailed:
+        query = query.add_columns(experiments.c.git_diff, schemas.c.schema_json)
+        query = query.outerjoin_from(experiments, schemas)
+    return query
 
 
 def _attach(
@@ -183,8 +214,8 @@ def _of_runs(
     *conditions: ColumnElement[bool],
 ) -> Iterable[tuple[Any, ...]]:
     """Return the rows of a table that belong to some runs, in no order."""
-    query = select(table).where(is_one_of(table.c.experiment_id, runs), *conditions)
-    return raw_rows(connection.execute(query))
+    query = _all_of_runs(table).where(*conditions) if conditions else _all_of_runs(table)
+    return raw_rows(connection.execute(query, {"runs": json.dumps([*runs])}))
 
 
 def _record(values: dict[str, Any]) -> RunRecord:
