@@ -76,7 +76,7 @@ def analyze(
     for each in evidence:
         sections = []
         for output in wanted:
-            say(f"{each.dataset}: {output.title.lower()}")
+            say(f"{each.dataset}: {output.title}")
             sections.append(work_out(output, each))
         files = _write(each, sections, folder)
         if not only:

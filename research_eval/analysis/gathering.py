@@ -141,7 +141,7 @@ def _of_one_code(runs: list[RunRecord], store: Store) -> Kept:
         newest[key] = run.code_hash
     kept = [run for run, key in zip(runs, keys, strict=True) if run.code_hash == newest[key]]
     count = len(runs) - len(kept)
-    return kept, [LeftOut("made by other code", count, "--any-code pools them")] if count else []
+    return kept, [LeftOut("made by older code", count, "--any-code pools them")] if count else []
 
 
 def _with_marks(

@@ -54,7 +54,7 @@ class Output:
     sentences: Callable[[pd.DataFrame, Evidence], list[str]] = _no_sentences
     file: str = "{dataset}_{name}"
     shown: tuple[str, ...] = ()
-    max_rows: int = 30
+    max_rows: int = 12
 
     def stem(self, evidence: Evidence) -> str:
         """Return the name of its files without suffix."""

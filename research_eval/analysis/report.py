@@ -27,6 +27,7 @@ from research_eval.metrics import find_metric
 from research_eval.quantities import amount, duration, number
 
 SHOWN_COMMANDS = 20
+HASH_LENGTH = 12
 _COUNTS = ("parameters", "FLOPs", "tokens")
 
 
@@ -54,6 +55,7 @@ def as_html(evidence: Evidence, sections: Sequence[Section], command: str) -> st
             f"<style>{style}</style></head><body>",
             f"<h1>{_text(evidence.dataset)}</h1>",
             *_head(evidence),
+            *_verdicts(sections),
             f"<nav>{links}</nav>",
             *(line for each in shown for line in _section(each, evidence)),
             *_missing(missing),
@@ -80,6 +82,17 @@ def _head(evidence: Evidence) -> list[str]:
     return [f'<p class="soft">{"<br>".join(map(_text, facts))}</p>']
 
 
+def _verdicts(sections: Iterable[Section]) -> list[str]:
+    """Return what was asked for first: who is better."""
+    found = [each for each in sections if each.output.name == "contrasts"]
+    return [_list(each.sentences) for each in found if each.sentences]
+
+
+def _list(sentences: Iterable[str]) -> str:
+    items = "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
+    return f'<ul class="says">{items}</ul>'
+
+
 def _section(section: Section, evidence: Evidence) -> list[str]:
     output, table = section.output, section.table
     lines = [
@@ -87,8 +100,7 @@ def _section(section: Section, evidence: Evidence) -> list[str]:
         f'<p class="soft">{_text(output.meaning)}</p>',
     ]
     if section.sentences:
-        items = "".join(f"<li>{_text(sentence)}</li>" for sentence in section.sentences)
-        lines.append(f'<ul class="says">{items}</ul>')
+        lines.append(_list(section.sentences))
     if section.picture is not None:
         data = b64encode(section.picture).decode()
         source = f"data:image/png;base64,{data}"
@@ -141,7 +153,7 @@ def cell(name: str, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if not isinstance(value, int | float | np.number):
-        return str(value)
+        return str(value)[:HASH_LENGTH] if name == "configuration" else str(value)
     known = find_metric(name)
     if name.endswith("seconds"):
         return duration(float(value))

@@ -108,7 +108,7 @@ def analyze(
 
     Every picture has its table as CSV beside it; the report of a data set is one HTML file.
     """
-    asked = {BEST_RUNS: summary, "f1_vs_params": params_plot, "f1_vs_latency": latency_plot}
+    asked = {BEST_RUNS: summary, "pareto_params": params_plot, "pareto_latency": latency_plot}
     only = () if everything else tuple(name for name, is_asked in asked.items() if is_asked)
     from research_eval import analysis
 

@@ -36,7 +36,7 @@ def frame(evidence: Evidence) -> pd.DataFrame:
                 "arm": arm,
                 "run": run.experiment_id,
                 "name": run.experiment_name,
-                "configuration": chosen.configuration[:12],
+                "configuration": chosen.configuration,
                 "seed": chosen.seeds[place],
                 "phase": chosen.phase,
                 evidence.question.metric: chosen.values[place],

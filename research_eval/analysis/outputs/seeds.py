@@ -15,7 +15,7 @@ from research_eval.quantities import number
 
 
 def frame(evidence: Evidence) -> pd.DataFrame:
-    """Return a row for each configuration and phase, the best of each arm first.
+    """Return a row for each configuration and phase, first those that stand for their arm.
 
     `n_ok` of `n_started` runs have a score. The interval is Student's, of the mean over seeds; a
     single seed has none.
@@ -50,7 +50,7 @@ def frame(evidence: Evidence) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     order = table.assign(quality=-sign * table["mean"], place=table["arm"].map(_place(evidence)))
     order = order.sort_values(
-        ["place", "is_chosen", "phase", "quality"], ascending=[True, False, True, True]
+        ["is_chosen", "place", "phase", "quality"], ascending=[False, True, True, True]
     )
     return table.loc[order.index].reset_index(drop=True)
 
