@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -26,3 +27,23 @@ def replace_file(path: Path, content: str | bytes) -> None:
             raise
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def append_to_file(path: Path, content: str) -> bool:
+    """Add to the end of a file by a single write; return False if there is no such file.
+
+    Raises:
+        StoreError: If it cannot be written; then the file is as it was.
+    """
+    data = content.encode()
+    try:
+        with path.open("r+b", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if file.write(data) != len(data):
+                file.truncate(end)
+                raise StoreError(f"{path} cannot be written: the disk is full")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+    return True

@@ -325,8 +325,8 @@ class Coordinator:
             self._finished_here += 1
             self._learn(trial)
             self._close_if_hopeless(trial.arm)
-        self._write([trial])
         if trial.is_finished:
+            self._write([trial])
             self.audience.ended(trial, self.standing())
 
     def _write(self, trials: list[Trial]) -> None:

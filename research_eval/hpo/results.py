@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from research_eval.files import replace_file
+from research_eval.files import append_to_file, replace_file
 from research_eval.hpo.spec import Objective
 from research_eval.hpo.trials import Trial
 
@@ -17,7 +17,7 @@ _DERIVED = ("origin", "seed")
 
 
 class Table:
-    """The CSV with one row for each trial, brought up to date after every one.
+    """The CSV with one row for each trial that has ended, brought up to date after every one.
 
     Args:
         path: Of the file.
@@ -29,24 +29,46 @@ class Table:
         self._objectives = objectives
         self._rows: dict[int, dict[str, Any]] = {}
         self._columns: dict[str, None] = {}
-        self._lines: dict[int, str] = {}
+        self._written: list[int] = []
 
     def update(self, trials: Iterable[Trial]) -> None:
-        """Write the rows of these trials anew; a reader never sees half of the file.
+        """Write the rows of trials that have ended.
+
+        A new row is one write at the end of the file, so a study of any length writes each once.
+        What changes more makes a file that takes the place of the old one.
 
         Raises:
             StoreError: If it cannot be written.
         """
-        changed = {trial.number: self._row(trial) for trial in trials}
+        changed = {trial.number: self._row(trial) for trial in trials if trial.is_finished}
+        if not changed:
+            return
+        columns = self._columns | dict.fromkeys(name for row in changed.values() for name in row)
+        is_addition = len(columns) == len(self._columns) and not changed.keys() & self._rows.keys()
+        self._columns = columns
         self._rows |= changed
-        new = dict.fromkeys(name for row in changed.values() for name in row)
-        if not new.keys() <= self._columns.keys():
-            self._columns |= new
-            changed = self._rows
-        self._lines |= {number: self._line(row.get) for number, row in changed.items()}
-        lines = [self._line(lambda name, _: name)]
-        lines += [self._lines[number] for number in sorted(self._lines)]
-        replace_file(self.path, "".join(lines))
+        if self._written and is_addition and append_to_file(self.path, self._lines(changed)):
+            self._written += changed
+        else:
+            self._rewrite()
+
+    def put_in_order(self) -> None:
+        """Order the rows by number; while trials run side by side, they stand as they ended.
+
+        Raises:
+            StoreError: If it cannot be written.
+        """
+        if self._written != sorted(self._written):
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        ordered = sorted(self._rows)
+        self._written = []  # until it is done
+        replace_file(self.path, self._line(lambda name, _: name) + self._lines(ordered))
+        self._written = ordered
+
+    def _lines(self, numbers: Iterable[int]) -> str:
+        return "".join(self._line(self._rows[number].get) for number in numbers)
 
     def _line(self, value_of: Callable[[str, str], Any]) -> str:
         text = io.StringIO(newline="")

@@ -153,6 +153,7 @@ class Study:
     def _result(self, coordinator: Coordinator, folder: Path) -> StudyResult:
         book = coordinator.book
         best = book.best()
+        coordinator.table.put_in_order()
         return StudyResult(
             name=self.spec.name,
             trials=tuple(book.trials[number] for number in sorted(book.trials)),

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import optuna
 import pytest
@@ -63,6 +64,23 @@ def test_a_table_has_a_row_for_every_trial_as_soon_as_it_has_ended(search):
     assert [float(row["value_value"]) for row in rows] == [t.values[0] for t in result.trials]
     assert [json.loads(row["params_x"]) for row in rows] == [t.params["x"] for t in result.trials]
     assert {row["state"] for row in rows} == {"COMPLETED"}
+
+
+def test_a_table_is_whole_and_in_order_whatever_happens_to_it_between(search):
+    """Columns that only the second arm has, a row that changes later, a file that is removed."""
+
+    def objective(trial):
+        if trial.number == 3:
+            next(Path().glob("optuna_study_*.csv")).unlink()
+        return trial.params["x"]
+
+    for total in (3, 6):
+        result = search(objective, LINE, n_trials=total, arms=("a", "b"), confirm=1)
+    rows = list(csv.DictReader(result.table.read_text().splitlines()))
+    assert [int(row["trial_number"]) for row in rows] == list(range(6))
+    confirmed = {trial.number for trial in result.trials if trial.confirmed}
+    assert {int(row["trial_number"]) for row in rows if row["confirmed"]} == confirmed
+    assert sorted(path.name for path in Path().glob("*.csv*")) == [result.table.name]
 
 
 def slope(trial):
