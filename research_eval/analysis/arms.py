@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from statistics import fmean
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,14 @@ def are_equal(budgets: Iterable[int]) -> bool:
     return max(found) - min(found) <= max(1, EQUAL_BUDGET * max(found))
 
 
+class _Run(NamedTuple):
+    id: str
+    configuration: str
+    phase: str
+    seed: float
+    value: float
+
+
 def choose(evidence: Evidence, arm: str, *, limit: int | None = None) -> Chosen | None:
     """Return what stands for an arm: the best by its mean score, confirmed runs if there are any.
 
@@ -88,41 +97,53 @@ def choose(evidence: Evidence, arm: str, *, limit: int | None = None) -> Chosen 
     Returns:
         None if the arm has no run with a value.
     """
-    runs = evidence.table[evidence.table["arm"] == arm]
-    tuning, confirmed = runs[runs["phase"] != "confirm"], runs[runs["phase"] == "confirm"]
-    tried = tuning["configuration"].unique()[:limit]
-    scored = tuning[tuning["configuration"].isin(tried)].dropna(subset="value")
-    known = confirmed.dropna(subset="value")["configuration"].unique()
-    if len(known) and limit is None:
-        options = scored[scored["configuration"].isin(known)]
-        best = _best(options, evidence) if len(options) else str(known[-1])
-        return _chosen(arm, confirmed[confirmed["configuration"] == best], "confirm", len(tried))
-    if not len(scored):
+    runs = _runs_of(evidence, arm)
+    tuning = [run for run in runs if run.phase != "confirm"]
+    tried = [*dict.fromkeys(run.configuration for run in tuning)][:limit]
+    confirmed = [run for run in runs if run.phase == "confirm" and limit is None]
+    known = [run.configuration for run in confirmed if np.isfinite(run.value)]
+    best = _best(tuning, known or tried, evidence.question.sign)
+    if known:
+        best = best or known[-1]
+        return _chosen(arm, best, "confirm", confirmed, len(tried))
+    if best is None:
         return None
-    best = _best(scored, evidence)
-    phase: Literal["search", ""] = "search" if len(tried) > 1 else ""
-    return _chosen(arm, tuning[tuning["configuration"] == best], phase, len(tried))
+    return _chosen(arm, best, "search" if len(tried) > 1 else "", tuning, len(tried))
 
 
-def _best(runs: pd.DataFrame, evidence: Evidence) -> str:
-    """Return the configuration with the best mean; of equals the one that was tried first."""
-    means = evidence.question.sign * runs.groupby("configuration", sort=False)["value"].mean()
-    return str(means.idxmax())
+def _runs_of(evidence: Evidence, arm: str) -> list[_Run]:
+    table = evidence.table
+    ids = table.index[table["arm"] == arm]
+    columns = (table.loc[ids, name] for name in _Run._fields[1:])
+    return [*map(_Run, ids, *columns)]
+
+
+def _best(runs: Iterable[_Run], options: Collection[str], sign: int) -> str | None:
+    """Return the option with the best mean score, of equals the one that was tried first."""
+    scores: dict[str, list[float]] = {}
+    for run in runs:
+        if run.configuration in options and np.isfinite(run.value):
+            scores.setdefault(run.configuration, []).append(sign * run.value)
+    return max(scores, key=lambda each: fmean(scores[each]), default=None)
 
 
 def _chosen(
-    arm: str, runs: pd.DataFrame, phase: Literal["confirm", "search", ""], tried: int
+    arm: str,
+    configuration: str,
+    phase: Literal["confirm", "search", ""],
+    runs: Iterable[_Run],
+    tried: int,
 ) -> Chosen:
-    scored = runs.dropna(subset="value")
-    seeds = (None if pd.isna(seed) else int(seed) for seed in scored["seed"])
+    begun = [run for run in runs if run.configuration == configuration]
+    scored = [run for run in begun if np.isfinite(run.value)]
     return Chosen(
         arm=arm,
-        configuration=str(runs["configuration"].iloc[0]),
+        configuration=configuration,
         phase=phase,
-        runs=tuple(map(str, scored.index)),
-        started=len(runs),
-        values=scored["value"].to_numpy(float),
-        seeds=tuple(seeds),
+        runs=tuple(run.id for run in scored),
+        started=len(begun),
+        values=np.array([run.value for run in scored]),
+        seeds=tuple(None if np.isnan(run.seed) else int(run.seed) for run in scored),
         tried=tried,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import median
 
 import numpy as np
 
@@ -102,8 +103,11 @@ def common_seeds(first: Chosen, second: Chosen) -> tuple[list[float], list[float
 
 def cost_ratio(evidence: Evidence, first: Chosen, second: Chosen, metric: str) -> float:
     """Return the median of a cost of the first over that of the second; NaN if unknown."""
-    values = evidence.metric(metric)
-    medians = [float(values[list(each.runs)].median()) for each in (first, second)]
+    medians = []
+    for chosen in (first, second):
+        values = (evidence.runs[run].value(metric) for run in chosen.runs)
+        known = [value for value in values if value is not None and np.isfinite(value)]
+        medians.append(median(known) if known else np.nan)
     return medians[0] / medians[1] if medians[1] else np.nan
 
 

@@ -92,7 +92,7 @@ class Evidence:
         return {
             "arm": arm_of(run),
             "configuration": configuration_of(run),
-            "seed": run.seed,
+            "seed": np.nan if run.seed is None else run.seed,
             "phase": run.phase or "",
             "study": run.study or "",
             "trial": run.trial,
@@ -205,9 +205,9 @@ def _true_phase(table: pd.DataFrame) -> list[str]:
     runs = zip(table["phase"], table["configuration"], table["seed"], strict=True)
     return [
         "confirm"
-        if not phase and configuration in configurations and (configuration, seed) not in tried
+        if not phase and config in configurations and seed >= 0 and (config, seed) not in tried
         else phase
-        for phase, configuration, seed in runs
+        for phase, config, seed in runs
     ]
 
 

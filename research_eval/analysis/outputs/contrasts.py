@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -141,8 +142,13 @@ def _beside(
 
 
 def _test_delta(evidence: Evidence, first: Chosen, second: Chosen) -> float:
-    tests = evidence.table["test_value"]
-    return float(tests[list(first.runs)].mean() - tests[list(second.runs)].mean())
+    metric = evidence.question.test_metric
+    means = []
+    for chosen in (first, second):
+        values = (evidence.runs[run].value(metric) if metric else None for run in chosen.runs)
+        known = [value for value in values if value is not None]
+        means.append(fmean(known) if known else np.nan)
+    return means[0] - means[1]
 
 
 def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
