@@ -33,20 +33,24 @@ LIST_METRICS = (
     "flops_per_token",
     "total_training_time_seconds",
     *(f"final_val_{score}" for score in SCORES),
+    *(f"eval_{score}" for score in SCORES),
 )
 """All that a list may show of a run; reading no more keeps long lists fast."""
 
 
-def monitored(record: RunRecord) -> str | None:
-    """Return the score by which a run selected its weights, such as `f1`.
+def score_name(record: RunRecord) -> str | None:
+    """Return the metric that a list shows of a run, such as `final_val_f1`.
 
-    A tracked run has a configuration of its own kind; then it is the first score that it has.
+    It is the one by which the run selected its weights. A tracked run has a configuration of its
+    own kind, and an evaluation selects nothing: then it is the first score that it has.
     """
     try:
         settings = json.loads(record.full_config_json)["training_params"]
-        return str(settings["monitor"]).partition(":")[0].removeprefix("val_")
+        score = str(settings["monitor"]).partition(":")[0].removeprefix("val_")
     except (ValueError, KeyError, TypeError):
-        return next((s for s in SCORES if f"final_val_{s}" in record.metrics), None)
+        names = (f"{prefix}_{score}" for prefix in ("final_val", "eval") for score in SCORES)
+        return next((name for name in names if name in record.metrics), None)
+    return f"final_val_{score}"
 
 
 def in_words(flags: Mapping[str, str]) -> str:
@@ -61,7 +65,7 @@ def row(record: RunRecord, *, now: datetime | None = None) -> dict[str, Any]:
         record: The run.
         now: When this is, for the age; the present by default.
     """
-    score = monitored(record)
+    score = score_name(record)
     started = record.timestamp.replace(tzinfo=record.timestamp.tzinfo or UTC)
     seconds = record.value("total_training_time_seconds")
     return {
@@ -72,8 +76,8 @@ def row(record: RunRecord, *, now: datetime | None = None) -> dict[str, Any]:
         "dataset_name": record.dataset_name,
         "seed": record.seed,
         "status": str(record.status),
-        "score_name": score and f"final_val_{score}",
-        "score": score and record.value(f"final_val_{score}"),
+        "score_name": score,
+        "score": score and record.value(score),
         "param_count": record.value("param_count"),
         "flops_per_token": record.value("flops_per_token"),
         "seconds": seconds,

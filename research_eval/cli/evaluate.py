@@ -119,7 +119,7 @@ def evaluate(
             watcher=watcher,
         )
     if found.action == "skipped":
-        note(f"already recorded as {found.record.experiment_id}; --again evaluates it anew")
+        note("--again evaluates anew what is recorded already")
     _show(found, form)
     note(f"next: research-eval runs show {found.record.experiment_id}")
 
@@ -151,7 +151,8 @@ def _scores(record: RunRecord) -> dict[str, Any]:
     told = {name: record.params[name] for name in ("split", "routing", "weights")}
     names = ("rows", *SCORES)
     scores = {name: record.value(f"eval_{name}") for name in names}
-    return told | {name: value for name, value in scores.items() if value is not None}
+    told |= {name: value for name, value in scores.items() if value is not None}
+    return told | {"rows": int(told["rows"])}
 
 
 def _latencies(record: RunRecord | None) -> list[dict[str, Any]]:
@@ -175,16 +176,15 @@ def _document(
     tables: Mapping[str, pd.DataFrame],
     times: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    from research_eval.evaluation.comparing import Cost
+    from research_eval.evaluation.comparing import recorded_costs
 
-    cost = Cost.of(found.record)
     return {
         "experiment_id": found.record.experiment_id,
         "parent": found.record.parent,
         "action": found.action,
         "scores": whole[-1],
         "learned": whole[0] if found.learned else None,
-        "routing_cost": None if cost is None else asdict(cost),
+        "routing_costs": [asdict(cost) for cost in recorded_costs(found.record)],
         "verdict": found.verdict,
         **{f"by_{name}": _rows(table) for name, table in tables.items()},
         "latency": times,

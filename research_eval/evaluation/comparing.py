@@ -5,6 +5,7 @@ N rows, C classes, S different outcomes of a row, R resamples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,44 +37,56 @@ class Cost:
     low: float
     high: float
 
-    @classmethod
-    def of(cls, record: RunRecord) -> Cost | None:
-        """Return the cost that an evaluation recorded, of F1 if it has that; None without one."""
-        for score in ("f1", "loss"):
-            name = f"eval_routing_cost_{score}"
-            found = [record.value(f"{name}{end}") for end in ("", "_low", "_high")]
-            if None not in found:
-                return cls(score, *(float(value or 0.0) for value in found))
-        return None
-
     def metrics(self) -> dict[str, float]:
         """Return it as metrics."""
         name = f"eval_routing_cost_{self.score}"
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
-    def sentence(self, routing: str, learned: str, rows: int) -> str:
-        """Say what it means.
+    @property
+    def is_shown(self) -> bool:
+        """Whether the interval leaves no doubt that there is a difference."""
+        return self.low > 0 or self.high < 0
 
-        Args:
-            routing: Name of the control.
-            learned: What was learned, as the subject of a sentence.
-            rows: Number of rows compared.
-        """
+    def __str__(self) -> str:
         unit = "F1" if self.score == "f1" else "nats of loss"
-        interval = f"95 % interval {self.low:.3g} to {self.high:.3g}, {rows:,} rows"
         if self.low > 0:
-            return (
-                f"{routing} routing costs {self.value:.3g} {unit} ({interval}): {learned} matters"
-            )
+            return f"costs {self.value:.3g} {unit} ({self.low:.3g} to {self.high:.3g})"
         if self.high < 0:
-            return (
-                f"{routing} routing gains {-self.value:.3g} {unit} (as a cost: {interval}): "
-                f"{learned} does harm here"
-            )
-        return (
-            f"{routing} routing changes nothing shown (cost {self.value:.3g} {unit}, {interval}): "
-            f"{learned} is not what makes this model good"
-        )
+            return f"gains {-self.value:.3g} {unit} ({-self.high:.3g} to {-self.low:.3g})"
+        interval = f"{self.value:.3g}, {self.low:.3g} to {self.high:.3g}"
+        return f"shows no change in {unit} ({interval})"
+
+
+def recorded_costs(record: RunRecord) -> list[Cost]:
+    """Return what an evaluation recorded, F1 first; empty if it replaced nothing."""
+    found = []
+    for score in ("f1", "loss"):
+        names = (f"eval_routing_cost_{score}{end}" for end in ("", "_low", "_high"))
+        value, low, high = (record.value(name) for name in names)
+        if value is not None and low is not None and high is not None:
+            found.append(Cost(score, value, low, high))
+    return found
+
+
+def verdict(costs: Sequence[Cost], routing: str, learned: str, rows: int) -> str:
+    """Say in a sentence what a control cost, and what that means.
+
+    Args:
+        costs: The first is what counts, the rest is told where it shows more.
+        routing: Name of the control.
+        learned: What was learned, as the subject of a sentence.
+        rows: Number of rows compared.
+    """
+    first, *others = costs
+    parts = [f"{routing} routing {first}"]
+    parts += [str(other) for other in others if other.is_shown and not first.is_shown]
+    if first.is_shown:
+        meaning = "matters" if first.low > 0 else "does harm here"
+    elif len(parts) > 1:
+        meaning = "matters little"
+    else:
+        meaning = "is not what makes this model good"
+    return f"{', but '.join(parts)}; 95 % intervals over {rows:,} rows: {learned} {meaning}"
 
 
 def costs(learned: pd.DataFrame, control: pd.DataFrame) -> list[Cost]:

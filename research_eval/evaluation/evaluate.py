@@ -21,7 +21,7 @@ from research_eval.breakdown import metrics_of, read_predictions
 from research_eval.config import canonical_json
 from research_eval.errors import ConfigError
 from research_eval.evaluation import latency
-from research_eval.evaluation.comparing import Cost, costs
+from research_eval.evaluation.comparing import costs, recorded_costs, verdict
 from research_eval.evaluation.other_data import load_other
 from research_eval.evaluation.predicting import predict
 from research_eval.execute import ended_truthfully, traces
@@ -75,12 +75,11 @@ class Evaluation:
     @property
     def verdict(self) -> str | None:
         """What replacing the routing cost, as a sentence; None if it was not replaced."""
-        cost = Cost.of(self.record)
-        if cost is None:
+        costs, params = recorded_costs(self.record), self.record.params
+        if not costs:
             return None
-        params = self.record.params
         rows = int(self.record.value("eval_rows") or 0)
-        return cost.sentence(params["routing"], params["learned_part"], rows)
+        return verdict(costs, params["routing"], params["learned_part"], rows)
 
 
 def evaluate(
@@ -306,7 +305,10 @@ class _Evaluator:
             code_hash=self.recalled.prepared.code_hash,
             data_hash=self.dataset.fingerprint,
         )
-        return next((each for each in found if each.status is RunStatus.COMPLETED), None)
+        record = next((each for each in found if each.status is RunStatus.COMPLETED), None)
+        if record is not None:
+            self.watcher.say(f"{record.experiment_name}: recorded already, {record.experiment_id}")
+        return record
 
     def _is_whole(self, record: RunRecord) -> bool:
         """Return whether the predictions of an evaluation are still those that were recorded."""
