@@ -50,8 +50,14 @@ class Entry:
 class Book:
     """All trials of a study.
 
+    What is asked after every trial is kept up to date, so that its cost does not grow with them.
+
     Args:
         spec: Of the study.
+
+    Attributes:
+        begun: How many trials each arm has, whatever became of them.
+        next_number: Of the trial that is yet to come.
     """
 
     def __init__(self, spec: StudySpec) -> None:
@@ -60,12 +66,28 @@ class Book:
         self.bounds: tuple[Bound, ...] = spec.bounds
         self.entries: dict[int, Entry] = {}
         self.trials: dict[int, Trial] = {}
+        self.begun: Counter[str] = Counter()
+        self.next_number = 0
+        self._counts: Counter[TrialState] = Counter()
+        self._best: dict[str, Trial] = {}
+        self._unsure: set[str] = set()
 
     def add(self, number: int, candidate: Candidate) -> Entry:
         """Enter a new trial."""
-        self.entries[number] = Entry(number, candidate)
+        entry = self._enter(number, candidate)
         self.settle(number)
+        return entry
+
+    def _enter(self, number: int, candidate: Candidate) -> Entry:
+        self.entries[number] = Entry(number, candidate)
+        self.begun[candidate.arm] += 1
+        self.next_number = max(self.next_number, number + 1)
         return self.entries[number]
+
+    def set_aside(self, number: int) -> None:
+        """Take a trial for history: samplers do not learn from it, and it is never the best."""
+        self.entries[number].is_history = True
+        self._unsure.add(self.entries[number].candidate.arm)
 
     def read(self, runs: Iterable[RunRecord]) -> None:
         """Enter what runs tell, oldest first: of several with one seed the newest counts."""
@@ -74,7 +96,7 @@ class Book:
                 continue
             entry = self.entries.get(run.trial)
             if entry is None:
-                entry = self.entries[run.trial] = Entry(run.trial, candidate_of(run))
+                entry = self._enter(run.trial, candidate_of(run))
             kept = entry.confirmed if run.phase == "confirm" else entry.runs
             kept[run.seed or 0] = run
         for number in sorted(self.entries):
@@ -101,8 +123,25 @@ class Book:
             confirmed=tuple(entry.confirmed[seed] for seed in sorted(entry.confirmed)),
             error=failed.error if failed else None,
         )
+        if number in self.trials:
+            self._counts[self.trials[number].state] -= 1
+        self._counts[state] += 1
         self.trials[number] = trial
+        self._compare(trial)
         return trial
+
+    def _compare(self, trial: Trial) -> None:
+        best = self._best.get(trial.arm)
+        if best is not None and best.number == trial.number:
+            self._unsure.add(trial.arm)
+        elif self._is_candidate(trial) and (best is None or self._is_ahead(trial, best)):
+            self._best[trial.arm] = trial
+
+    def _is_ahead(self, one: Trial, other: Trial) -> bool:
+        """Return whether the first objective prefers a trial; of equals the earlier one."""
+        ours, theirs = one.values[0], other.values[0]
+        is_earlier = ours == theirs and one.number < other.number
+        return is_earlier or self.objectives[0].is_better(ours, theirs)
 
     def _state(self, entry: Entry, runs: Sequence[RunRecord]) -> TrialState:
         for run in runs:
@@ -118,18 +157,17 @@ class Book:
 
     def counts(self) -> dict[TrialState, int]:
         """Return how many trials there are of each state."""
-        return dict(Counter(trial.state for trial in self.trials.values()))
+        return {state: count for state, count in self._counts.items() if count}
 
     def best(self) -> dict[str, Trial]:
         """Return the best completed, feasible trial of each arm by the first objective."""
-        found: dict[str, Trial] = {}
-        objective = self.objectives[0]
-        for _, trial in sorted(self.trials.items()):
-            if self._is_candidate(trial):
-                best = found.get(trial.arm)
-                if best is None or objective.is_better(trial.values[0], best.values[0]):
-                    found[trial.arm] = trial
-        return found
+        for arm in self._unsure:
+            self._best.pop(arm, None)
+        for trial in self.trials.values() if self._unsure else ():
+            if trial.arm in self._unsure:
+                self._compare(trial)
+        self._unsure.clear()
+        return {arm: self._best[arm] for arm in self.begun if arm in self._best}
 
     def front(self) -> tuple[Trial, ...]:
         """Return the completed, feasible trials that no other one beats in all objectives."""
@@ -167,14 +205,13 @@ class Book:
             for objective, column in zip(self.objectives, zip(*known, strict=True), strict=True)
         )
 
-    def standing(self, *, seconds_left: float | None = None, confirming: bool = False) -> Standing:
+    def standing(self, *, confirming: bool = False) -> Standing:
         """Return where the study is."""
         return Standing(
             study=self.spec.name,
             total=self.spec.n_trials,
             counts=self.counts(),
             best=self.best(),
-            seconds_left=seconds_left,
             confirming=confirming,
         )
 

@@ -138,7 +138,7 @@ class Coordinator:
     def _next(self) -> tuple[int, Work] | None:
         """Return the next run: of a trial that has begun, of a new one, or of the confirmation."""
         if not self._queue and len(self.book.entries) < self.spec.n_trials:
-            number = max(self.book.entries, default=-1) + 1
+            number = self.book.next_number
             try:
                 candidate = self.deal.next(number)
             except ConfigError as error:
@@ -324,7 +324,7 @@ class Coordinator:
             self._queue = deque(each for each in self._queue if each[0] != number)
             self._finished_here += 1
             self._learn(trial)
-            self._close_if_hopeless(trial.arm)
+            self._close_if_hopeless(trial)
         if trial.is_finished:
             self._write([trial])
             self.audience.ended(trial, self.standing())
@@ -360,18 +360,20 @@ class Coordinator:
                 scored.append(trial)
         return scored
 
-    def _close_if_hopeless(self, arm: str) -> None:
+    def _close_if_hopeless(self, trial: Trial) -> None:
         """Give an arm no more trials when its first ones have all failed."""
-        trials = [t for t in self.book.trials.values() if t.arm == arm and t.is_finished]
         bad = (TrialState.FAILED, TrialState.LOST)
+        if trial.state not in bad:
+            return
+        trials = [t for t in self.book.trials.values() if t.arm == trial.arm and t.is_finished]
         if len(trials) == MAX_FIRST_FAILURES and all(trial.state in bad for trial in trials):
             cause = (trials[-1].error or "its process died").strip().rpartition("\n")[2]
-            self.deal.closed[arm] = f"its first {MAX_FIRST_FAILURES} trials failed: {cause}"
+            self.deal.closed[trial.arm] = f"its first {MAX_FIRST_FAILURES} trials failed: {cause}"
 
     def standing(self) -> Standing:
         """Return where the study is."""
-        seconds = None
-        if self._finished_here:
-            left = self.spec.n_trials - sum(t.is_finished for t in self.book.trials.values())
-            seconds = (time.monotonic() - self._began) / self._finished_here * left
-        return self.book.standing(seconds_left=seconds, confirming=self._is_confirming)
+        now = self.book.standing(confirming=self._is_confirming)
+        if not self._finished_here:
+            return now
+        pace = (time.monotonic() - self._began) / self._finished_here
+        return replace(now, seconds_left=pace * (now.total - now.finished))

@@ -56,23 +56,22 @@ class Deal:
         entry = self._book.entries[trial.number]
         sampler = self._samplers.get(trial.arm)
         if sampler is None:  # an arm that the study no longer has
-            entry.is_history = True
+            self._book.set_aside(trial.number)
             return
         self._remember(entry.candidate, trial)
         if entry.is_history:
             return
         if not sampler.learn(trial.number, trial.arm, trial.params, self._outcome(trial)):
-            entry.is_history = True
+            self._book.set_aside(trial.number)
 
     def _outcome(self, trial: Trial) -> Outcome:
         excess = trial.excess or (0.0,) * len(self._book.bounds)
         if trial.state is TrialState.COMPLETED:
             return Outcome(trial.values, None, excess)
-        worst = self._book.worst_before(trial.number)
         if trial.state is TrialState.PRUNED and all(v == v for v in trial.values):
             count = sum(reports_of(run, self._book.objectives[0]) for run in trial.runs)
             return Outcome(trial.values, count, excess)
-        return Outcome(worst, None, excess)
+        return Outcome(self._book.worst_before(trial.number), None, excess)
 
     def known(self, candidate: Candidate, trial: Trial) -> None:
         """Take note of a trial that has begun, so that it is not proposed twice."""
@@ -98,14 +97,12 @@ class Deal:
     def _arm(self) -> str | None:
         """Return the arm whose turn it is: the one with the fewest trials that has some left."""
         arms = list(self._problem.spaces)
-        counts: Mapping[str, int] = {
-            arm: sum(trial.arm == arm for trial in self._book.trials.values()) for arm in arms
-        }
+        counts = self._book.begun
         if self._spec.share_budget:
             return next((arm for arm in arms if arm not in self.closed), None)
         shares = self._spec.shares(arms)
         waiting = [a for a in arms if a not in self.closed and counts[a] < shares[a]]
-        return min(waiting, key=lambda arm: counts[arm], default=None)
+        return min(waiting, key=counts.__getitem__, default=None)
 
     def _propose(self, arm: str, number: int) -> Candidate | None:
         sampler = self._samplers[arm]

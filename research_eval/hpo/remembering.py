@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def remember(
         before = json.loads(record.spec_json)
     if before:
         _refuse_other_data(before, now, spec.name)
-        begun = max(book.entries, default=-1) + 1
+        begun = book.next_number
         now["since"] = dict(before["since"])
         for arm in now["fixed"]:
             if before["fixed"].get(arm) != now["fixed"][arm]:
@@ -49,8 +49,7 @@ def remember(
             now["earlier"] = [*before["earlier"], {"until": begun, "spaces": before["spaces"]}]
             for line in _changes(before["spaces"], now["spaces"]):
                 say(f"the space has changed: {line}; trials outside of it are kept as history")
-    for entry in book.entries.values():
-        entry.is_history = entry.number < now["since"].get(entry.candidate.arm, 0)
+    _set_aside(book, now["since"])
     if now != before:
         store.save_study(spec.name, json.dumps(now, sort_keys=True))
 
@@ -111,6 +110,12 @@ def recall(record: StudyRecord, runs: Iterable[RunRecord]) -> Book:
     folder = Path(told["asked"]["base_dir"])
     book = Book(StudySpec(**{**told["asked"], **lists, "base_dir": folder}))
     book.read(runs)
-    for entry in book.entries.values():
-        entry.is_history = entry.number < told["since"].get(entry.candidate.arm, 0)
+    _set_aside(book, told["since"])
     return book
+
+
+def _set_aside(book: Book, since: Mapping[str, int]) -> None:
+    """Set aside the trials that were made with another fixed part."""
+    for number, entry in book.entries.items():
+        if number < since.get(entry.candidate.arm, 0):
+            book.set_aside(number)

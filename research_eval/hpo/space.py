@@ -135,6 +135,12 @@ def paths_of(experiment: Experiment) -> list[str]:
     return [path for path, _ in _fields(experiment)]
 
 
+def declared_knobs(experiment: Experiment) -> dict[str, Knob]:
+    """Return every declared range by path, whether the parameter is set or not."""
+    fields = {path: params.model_fields[name] for path, (params, name) in _fields(experiment)}
+    return {path: knob for path, info in fields.items() if (knob := knob_of(info)) is not None}
+
+
 def arms_named(search: Iterable[str]) -> set[str]:
     """Return the arms that are named in brackets."""
     return {found[2] for text in search if (found := _ARM.match(text.strip()))}
