@@ -20,6 +20,7 @@ from research_eval.cli import (
     bundles,
     catalog,
     check,
+    dashboard,
     datasets,
     db,
     editing,
@@ -57,6 +58,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(datasets.app, name="datasets")
 catalog.add_to(app)
 app.command("check")(check.check)
+app.command("dashboard")(dashboard.dashboard)
 app.add_typer(new.app, name="new")
 app.add_typer(db.app, name="db")
 

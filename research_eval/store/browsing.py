@@ -41,11 +41,13 @@ class Vocabulary:
         params: Number of runs that have each parameter, by dotted path.
         metrics: Number of runs that have each metric.
         curves: Metrics of which some run has more than one point.
+        arms: Architectures.
     """
 
     params: Mapping[str, int]
     metrics: Mapping[str, int]
     curves: Sequence[str]
+    arms: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +106,12 @@ class Browser:
                 .group_by(metric)
                 .order_by(metric)
             ).all()
+            arms = connection.scalars(select(experiments.c.model_type).distinct())
             return Vocabulary(
-                dict(known.tuples()),
+                {row[0]: row[1] for row in known},
                 {name: count for name, count, _ in found},
                 [name for name, _, most in found if most > 1],
+                sorted(arm for arm in arms if arm),
             )
 
     # -------------------------------------------------------------------------------- curves
