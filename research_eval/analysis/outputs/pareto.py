@@ -170,7 +170,7 @@ def _panel(axes: Axes, own: pd.DataFrame, evidence: Evidence) -> None:
     style.label_ends(axes, labels, colour)
 
 
-def _crosses(axes: Axes, some: pd.DataFrame, colour: tuple[float, ...]) -> None:
+def _crosses(axes: Axes, some: pd.DataFrame, colour: tuple[float, float, float, float]) -> None:
     axes.hlines(some["quality"], some["cost_low"], some["cost_high"], colour, linewidth=0.9)
     axes.vlines(some["cost"], some["quality_low"], some["quality_high"], colour, linewidth=0.9)
 

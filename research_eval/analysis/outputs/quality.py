@@ -1,0 +1,213 @@
+"""Quality by label, by domain and by length, of what `research-eval evaluate` predicted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from research_eval.analysis import style
+from research_eval.analysis.arms import by_arm, choose_all
+from research_eval.analysis.evidence import Evidence
+from research_eval.analysis.output import NothingToShowError, Output
+from research_eval.analysis.statistics import t_interval
+from research_eval.analysis.words import counted
+from research_eval.breakdown import COLUMNS, by_domain, by_label, by_length, read_predictions
+from research_eval.errors import DataError
+from research_eval.metrics import GROUP_SCORES
+from research_eval.quantities import number
+from research_eval.records import RunRecord
+
+GROUPS = {"label": by_label, "domain": by_domain, "length": by_length}
+
+MAX_NAMES = 16
+"""Labels, or domains, that are drawn: those with the most rows."""
+
+_READ = [name for name in COLUMNS if name != "experts"]  # large, and not needed here
+
+
+def frame(evidence: Evidence) -> pd.DataFrame:
+    """Return the quality of each arm's chosen configuration by group.
+
+    All arms are compared on one split of the same data: the one on which most of them were
+    evaluated.
+
+    Columns: `arm`; `split`; `by` ("label", "domain" or "length"); `name` of the group; `rows`;
+    `score` (its name), `value` (mean over evaluated runs), `low` and `high` (95 % t-interval over
+    them, NaN for one), `runs`.
+
+    Raises:
+        NothingToShowError: If no chosen run was evaluated, or the predictions cannot be read.
+    """
+    evaluations = _comparable(evidence)
+    parts, problems = [], []
+    for arm, evaluation in evaluations:
+        try:
+            parts += [part.assign(arm=arm) for part in _of_evaluation(evaluation, evidence)]
+        except DataError as error:
+            problems.append(str(error))
+    if not parts:
+        if problems:
+            raise NothingToShowError(problems[0])
+        raise NothingToShowError(
+            "the predictions have neither labels nor domains, and all rows are equally long"
+        )
+    return _over_runs(pd.concat(parts, ignore_index=True)).assign(
+        split=evaluations[0][1].params["split"]
+    )[_COLUMNS]
+
+
+_COLUMNS = ["arm", "split", "by", "name", "rows", "score", "value", "low", "high", "runs"]
+
+
+def _comparable(evidence: Evidence) -> list[tuple[str, RunRecord]]:
+    """Return the evaluations of chosen runs, with their arm, on one split of the same data."""
+    arm_of = {run: arm for arm, chosen in choose_all(evidence).items() for run in chosen.runs}
+    newest = {
+        (run.parent, run.params["split"], run.data_hash): run
+        for run in reversed(evidence.evaluations)
+        if run.parent in arm_of and run.params.get("routing") == "learned"
+    }
+    if not newest:
+        example = next(iter(arm_of), "ID")
+        raise NothingToShowError(
+            f"no chosen run was evaluated; to do so: research-eval evaluate {example} --split test"
+        )
+    arms = Counter((split, data) for _, split, data in newest)
+    split, data = max(arms, key=lambda place: (arms[place], place[0] == "test"))
+    return [
+        (arm_of[str(run.parent)], run) for key, run in newest.items() if key[1:] == (split, data)
+    ]
+
+
+def _of_evaluation(evaluation: RunRecord, evidence: Evidence) -> Iterator[pd.DataFrame]:
+    """Yield the quality by each kind of group that the rows have.
+
+    Raises:
+        DataError: If the predictions cannot be read.
+    """
+    files = evidence.artifacts(evaluation.experiment_id)
+    paths = [path for artifact, path in files if artifact.kind == "predictions"]
+    predictions = read_predictions(paths[0], _READ) if paths else pd.DataFrame()
+    for by, breakdown in GROUPS.items() if len(predictions) else ():
+        table = breakdown(predictions)
+        if table.empty:
+            continue
+        if by == "length":
+            ends = zip(table["shortest"], table["longest"], strict=True)
+            table["length"] = [f"{a} tokens" if a == b else f"{a} to {b} tokens" for a, b in ends]
+        scores = [score for score in GROUP_SCORES[by] if score in table and score != "rows"]
+        table = table.rename(columns={by: "name"}).assign(by=by)
+        yield table.melt(["by", "name", "rows"], scores, var_name="score")
+
+
+def _over_runs(values: pd.DataFrame) -> pd.DataFrame:
+    keys = ["arm", "by", "name", "rows", "score"]
+    grouped = values.groupby(keys, sort=False)["value"]
+    found = grouped.agg(value="mean", runs="count").reset_index()
+    ends = [t_interval(own.dropna()) for _, own in grouped]
+    return found.assign(low=[float(low) for low, _ in ends], high=[float(high) for _, high in ends])
+
+
+def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
+    """Say on which groups each arm does worst, and how many rows that is."""
+    said = [f"Evaluated on the {frame['split'].iloc[0]} split."]
+    for by in dict.fromkeys(frame["by"]):
+        drawn = _drawn(frame, by)
+        score = drawn["score"].iloc[0]
+        for arm, own in by_arm(drawn.dropna(subset="value"), evidence):
+            if len(own) < 2:
+                continue
+            ordered = own.sort_values("value", ascending=score != "loss")
+            worst, best = ordered.iloc[0], ordered.iloc[-1]
+            said.append(
+                f"By {by}, {arm} is weakest at {worst['name']} ({score} "
+                f"{number(worst['value'])}, {counted(int(worst['rows']), 'row')}) and strongest at "
+                f"{best['name']} ({number(best['value'])})."
+            )
+    missing = [arm for arm in evidence.arms if arm not in set(frame["arm"])]
+    chosen = choose_all(evidence)
+    return said + [
+        f"{arm} was not evaluated on it: research-eval evaluate {chosen[arm].runs[0]} --split "
+        f"{frame['split'].iloc[0]}."
+        for arm in missing
+        if arm in chosen and chosen[arm].runs
+    ]
+
+
+def _drawn(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return the rows of one kind of group with the score that is drawn: F1, or else loss."""
+    own = frame[frame["by"] == by]
+    return own[own["score"] == ("f1" if (own["score"] == "f1").any() else "loss")]
+
+
+def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
+    """Return a panel for each kind of group."""
+    kinds = list(dict.fromkeys(frame["by"]))
+    names = {by: _names(_drawn(frame, by), by) for by in kinds}
+    tallest = max(map(len, names.values()))
+    made, axes = style.figure(
+        width=1.0 + 4.2 * len(kinds), height=1.2 + 0.32 * tallest, columns=len(kinds)
+    )
+    for panel, by in zip(axes, kinds, strict=True):
+        _panel(panel, _drawn(frame, by), names[by], evidence)
+        panel.set_title(f"by {by}")
+    colour = style.colours(evidence.arms)
+    made.legend(
+        handles=[
+            Line2D([], [], color=colour[arm], marker=_marker(arm, evidence), ls="none", label=arm)
+            for arm, _ in by_arm(frame, evidence)
+        ],
+        loc="outside upper center",
+        ncols=6,
+    )
+    return made
+
+
+def _names(drawn: pd.DataFrame, by: str) -> list[str]:
+    """Return the groups that are drawn; lengths stay in their order, others go by their rows."""
+    rows = drawn.groupby("name", sort=False)["rows"].max()
+    if by != "length":
+        rows = rows.sort_values(ascending=False, kind="stable")
+    return [str(name) for name in rows.index[:MAX_NAMES]]
+
+
+def _panel(axes: Axes, drawn: pd.DataFrame, names: list[str], evidence: Evidence) -> None:
+    """Draw a line of dots for each group, one for each arm, slightly apart."""
+    colour = style.colours(evidence.arms)
+    arms = list(by_arm(drawn, evidence))
+    rows = drawn.groupby("name", sort=False)["rows"].max()
+    for place, (arm, own) in enumerate(arms):
+        own = own.set_index("name").reindex(names)
+        y = np.arange(len(names)) + 0.5 * ((place + 0.5) / len(arms) - 0.5)
+        axes.hlines(y, own["low"], own["high"], colour[arm], linewidth=1)
+        axes.plot(own["value"], y, _marker(arm, evidence), color=colour[arm], markersize=5)
+    axes.set_yticks(range(len(names)), [f"{name} ({int(rows[name]):,})" for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel("F1" if (drawn["score"] == "f1").all() else "loss (nats)")
+
+
+def _marker(arm: str, evidence: Evidence) -> str:
+    return style.MARKERS[evidence.arms.index(arm) % len(style.MARKERS)]
+
+
+OUTPUTS = (
+    Output(
+        name="quality",
+        title="Quality by label, domain and length",
+        order=80,
+        meaning=(
+            "Scores of the groups of rows that research-eval evaluate predicted, with the "
+            "number of rows in brackets: means over the evaluated seeds of what was chosen for "
+            "each architecture, with 95 % t-intervals where there are two or more."
+        ),
+        frame=frame,
+        draw=draw,
+        sentences=sentences,
+    ),
+)
