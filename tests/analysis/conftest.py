@@ -92,5 +92,5 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path):
     made = Lab(tmp_path / "runs.db")
-    yield made
-    made.store.close()
+    with made.store, made.store.kept_open():
+        yield made
