@@ -19,6 +19,7 @@ from research_eval.config.experiment import (
     OPTIMIZERS,
     SCHEDULES,
     ExperimentConfig,
+    MatchedCost,
     Origin,
     TrainingParams,
 )
@@ -61,6 +62,7 @@ def _config_page() -> str:
         *(_section(f"scheduler_params: {name}", params) for name, params in SCHEDULES.items()),
         _section("training_params", TrainingParams),
         _section("origin", Origin),
+        _section("origin.match", MatchedCost),
     )
 
 

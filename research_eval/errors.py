@@ -3,7 +3,8 @@
     ResearchEvalError
     ├── ConfigError          exit 2   a configuration or a command that is not legal
     │   ├── PluginError      exit 2   a plug-in file or entry point that cannot be used
-    │   └── FilterError      exit 2   a filter, sort key or list of columns that cannot be read
+    │   ├── FilterError      exit 2   a filter, sort key or list of columns that cannot be read
+    │   └── NoMatchError     exit 2   a cost that an architecture cannot have
     ├── DataError            exit 3   data that cannot be had or cannot be used
     ├── StoreError           exit 4   a database that cannot be opened, read or written
     ├── RunError             exit 5   a run that failed
@@ -87,6 +88,10 @@ class FilterError(ConfigError):
         """Return the text around the place, and where the place is in that."""
         start = max(0, self.position - self.shown_characters // 2)
         return self.text[start : start + self.shown_characters], self.position - start
+
+
+class NoMatchError(ConfigError):
+    """A cost that an architecture cannot have; the message names the nearest that it can."""
 
 
 class DataError(ResearchEvalError):

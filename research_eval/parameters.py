@@ -7,6 +7,7 @@ keeps of a run whose plug-in is gone.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,26 @@ def describe(schema: Schema) -> list[Parameter]:
         )
         for name, field in schema.get("properties", {}).items()
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRange:
+    """Which numbers a parameter may be, as its schema says; both ends may be infinite."""
+
+    is_integer: bool
+    low: float
+    high: float
+
+
+def number_range(field: Schema) -> NumberRange | None:
+    """Return the numbers that the field of a schema may be; None if it is not always one."""
+    options = [option for option in _options(field) if option.get("type") != "null"]
+    if not options or any(o.get("type") not in ("integer", "number") for o in options):
+        return None
+    least = [o.get("minimum", o.get("exclusiveMinimum", -math.inf)) for o in options]
+    most = [o.get("maximum", o.get("exclusiveMaximum", math.inf)) for o in options]
+    is_integer = all(option["type"] == "integer" for option in options)
+    return NumberRange(is_integer, min(least), max(most))
 
 
 def _options(field: Schema) -> list[Schema]:

@@ -86,11 +86,22 @@ def prepare(experiment: Experiment, watcher: Watcher) -> Prepared:
         PluginError: If the data set's own code fails.
     """
     settings = experiment.config.training_params
-    device = resolve_device(settings.device)
-    precision = resolve_precision(settings.precision, device)
+    resolve_precision(settings.precision, resolve_device(settings.device))  # told at once
     context = LoadContext(experiment.base_dir, cache_dir(), watcher.say)
     with _blamed("data set", experiment.config.dataset_name):
         dataset = experiment.dataset.load(experiment.config.dataset_params, context)
+    return prepare_with(dataset, experiment)
+
+
+def prepare_with(dataset: Dataset, experiment: Experiment) -> Prepared:
+    """Decide everything that a configuration leaves open, given its data.
+
+    Raises:
+        ConfigError: If this machine or this data set cannot do what is asked.
+    """
+    settings = experiment.config.training_params
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
     num_positions(experiment.config.model_params, dataset.max_length)
     monitor = settings.monitor or default_monitor(dataset.task)
     known = history_names(dataset.task)
@@ -117,23 +128,30 @@ def build_network(prepared: Prepared) -> Network:
     Raises:
         PluginError: If the model's own code fails.
     """
-    experiment, dataset = prepared.experiment, prepared.dataset
+    torch.manual_seed(derive(prepared.experiment.config.seed, "init"))
+    return new_network(prepared.experiment, prepared.dataset).to(prepared.device)
+
+
+def new_network(experiment: Experiment, dataset: Dataset) -> Network:
+    """Return the experiment's network on torch's default device.
+
+    Raises:
+        PluginError: If the model's own code fails.
+    """
     context = BodyContext(
         vocab_size=dataset.vocab_size,
         max_length=dataset.max_length,
         causal=dataset.task == "language_modeling",
         find_router=experiment.find_router,
     )
-    torch.manual_seed(derive(experiment.config.seed, "init"))
     with _blamed("model", experiment.config.model_type):
-        network = Network(
+        return Network(
             experiment.model,
             experiment.config.model_params,
             context,
             task=dataset.task,
             num_classes=len(dataset.label_names),
         )
-    return network.to(prepared.device)
 
 
 @contextmanager

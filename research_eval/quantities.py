@@ -1,8 +1,12 @@
-"""Numbers as people read them."""
+"""Numbers as people read and write them."""
 
 from __future__ import annotations
 
 import math
+import re
+
+_FACTORS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12, "p": 1e15}
+_AMOUNT = re.compile(r"(\d[\d_]*(?:\.\d+)?(?:e[+-]?\d+)?) ?([kmgbtp]?)", re.IGNORECASE | re.ASCII)
 
 
 def number(value: float) -> str:
@@ -20,6 +24,19 @@ def amount(value: float) -> str:
         if abs(value) >= factor:
             return f"{value / factor:.4g}{prefix}"
     return f"{value:.4g}"
+
+
+def parse_amount(text: str) -> float:
+    """Return a count as people write it: 5M, 1.5G, 7B, 105.2 k, 2e6, 5_000_000.
+
+    Raises:
+        ValueError: If it cannot be read so, or is not a finite number.
+    """
+    found = _AMOUNT.fullmatch(text.strip())
+    value = float(found[1]) * _FACTORS[found[2].lower()] if found else math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"write a number as in 5M, 1.5G or 2e6, not '{text}'")
+    return value
 
 
 def duration(seconds: float) -> str:

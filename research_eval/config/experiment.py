@@ -150,6 +150,27 @@ class TrainingParams(Params):
     """Whether the model is compiled with torch.compile."""
 
 
+CostAxis = Literal["params", "active_params", "flops", "step_time"]
+"""What two configurations can cost the same of: parameters, those that work on a token, forward
+FLOPs per token, or seconds of a training step."""
+
+
+class MatchedCost(Params):
+    """On which axis a configuration costs the same as another one, and how exactly."""
+
+    axis: CostAxis
+    """What is equal."""
+
+    target: Annotated[float, Field(gt=0)]
+    """The cost that was asked for."""
+
+    reached: Annotated[float, Field(gt=0)]
+    """The cost that it has."""
+
+    error: float
+    """`reached` over `target`, minus 1."""
+
+
 class Origin(Params):
     """Where a configuration came from. Recorded, never part of its identity."""
 
@@ -157,7 +178,7 @@ class Origin(Params):
     """What made it."""
 
     parent: str | None = None
-    """Experiment id, study or group that it was derived from."""
+    """Experiment id, study or group that it was derived from, or the hash of a configuration."""
 
     changed: dict[str, Any] = Field(default_factory=dict)
     """Fields that differ from the parent, by dotted path, with their new values."""
@@ -170,6 +191,9 @@ class Origin(Params):
 
     reason: str = ""
     """Why it was proposed, in words."""
+
+    match: MatchedCost | None = None
+    """The cost that it was made to have."""
 
 
 class ExperimentConfig(Params):

@@ -29,7 +29,7 @@ from research_eval.spec import Dataset
 from research_eval.training import checkpoint
 from research_eval.training.batches import Batches
 from research_eval.training.checkpoint import Counters
-from research_eval.training.device import autocast
+from research_eval.training.device import autocast, synchronizer
 from research_eval.training.evaluate import Evaluation, evaluate
 from research_eval.training.experts import ExpertRecords
 from research_eval.training.optim import build_optimizer, lr_factor
@@ -186,6 +186,17 @@ class Trainer:
                 self.save_resume_point()
         if self._window:
             self._log_training()
+
+    def timed_steps(self) -> Iterator[float]:
+        """Take the steps one at a time and yield the seconds of each; nothing is evaluated."""
+        wait = synchronizer(self.device)
+        self.network.train()
+        for step, rows in self._steps():
+            wait()
+            started = time.perf_counter()
+            self._step(step, rows)
+            wait()
+            yield time.perf_counter() - started
 
     @property
     def _eval_interval(self) -> int:
