@@ -66,8 +66,9 @@ def _of_arm(arm: str, trials: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     rows = []
     for path in (path for path in knobs if path in params):
         has_value = params[path].notna().to_numpy()
-        grid = _on_grid(params[path][has_value].tolist(), knobs[path])
-        if grid[1] > 1:
+        values = params[path][has_value].tolist()
+        if len(set(map(str, values))) > 1:
+            grid = _on_grid(values, knobs[path])
             quality = evidence.question.sign * trials["score"].to_numpy()[has_value]
             scale = _SCALES[knobs[path]["kind"]] if grid[2] else "options"
             rows.append({"parameter": path, "scale": scale, **_importance(grid, quality)})
@@ -92,11 +93,9 @@ def _on_grid(values: list[Any], knob: Mapping[str, Any]) -> Grid:
     """Return the place of each value, the number of places, and whether they are in order."""
     if not all(map(is_number, values)):
         texts = [json.dumps(value, sort_keys=True) for value in values]
-        options = sorted(
-            {*texts, *(json.dumps(o, sort_keys=True) for o in knob.get("options", ()))}
-        )
-        varied = len(options) if len(set(texts)) > 1 else 1
-        return np.array([options.index(text) for text in texts]), varied, False
+        known = (json.dumps(option, sort_keys=True) for option in knob.get("options", ()))
+        options = sorted({*texts, *known})
+        return np.array([options.index(text) for text in texts]), len(options), False
     numbers = np.array(values, dtype=float)
     if knob["kind"] == "Choice":
         _, ranks = np.unique(numbers, return_inverse=True)

@@ -150,7 +150,7 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
     """Return the mean curves with bands; pruned ones dashed, diverged ones ending in a cross."""
     made, (axes,) = style.figure(width=7.0, height=4.0)
     colour = style.colours(evidence.arms)
-    low, high = _limits(frame)
+    low, high = _limits(frame, is_share=evidence.question.is_share)
     for arm, curves in by_arm(frame[frame["kind"] != "mean"], evidence):
         for _, curve in curves.groupby("run", sort=False):
             inside = curve.assign(value=curve["value"].clip(low, high))
@@ -170,11 +170,13 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
     return made
 
 
-def _limits(frame: pd.DataFrame) -> tuple[float, float]:
+def _limits(frame: pd.DataFrame, *, is_share: bool) -> tuple[float, float]:
     """Return the values between which there is something to see: diverged runs go beyond."""
     calm = frame[frame["kind"] != "diverged"]
     values = (frame if calm.empty else calm)[["value", "low", "high"]].to_numpy()
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if is_share:
+        low, high = max(low, 0.0), min(high, 1.0)  # an interval of few seeds may reach beyond
     room = 0.04 * (high - low) or 0.04 * abs(high) or 0.04
     return low - room, high + room
 

@@ -16,7 +16,7 @@ from research_eval.analysis.arms import by_arm, choose_all
 from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.output import NothingToShowError, Output
 from research_eval.analysis.statistics import t_interval
-from research_eval.analysis.words import counted
+from research_eval.analysis.words import counted, listed
 from research_eval.breakdown import COLUMNS, by_domain, by_label, by_length, read_predictions
 from research_eval.errors import DataError
 from research_eval.metrics import GROUP_SCORES
@@ -27,6 +27,9 @@ GROUPS = {"label": by_label, "domain": by_domain, "length": by_length}
 
 MAX_NAMES = 16
 """Labels, or domains, that are drawn: those with the most rows."""
+
+MIN_SPAN = 0.05
+"""Of the axis of scores: noise shall not look like a difference."""
 
 _READ = [name for name in COLUMNS if name != "experts"]  # large, and not needed here
 
@@ -118,18 +121,9 @@ def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
     """Say on which groups each arm does worst, and how many rows that is."""
     said = [f"Evaluated on the {frame['split'].iloc[0]} split."]
     for by in dict.fromkeys(frame["by"]):
-        drawn = _drawn(frame, by)
-        score = drawn["score"].iloc[0]
-        for arm, own in by_arm(drawn.dropna(subset="value"), evidence):
-            if len(own) < 2:
-                continue
-            ordered = own.sort_values("value", ascending=score != "loss")
-            worst, best = ordered.iloc[0], ordered.iloc[-1]
-            said.append(
-                f"By {by}, {arm} is weakest at {worst['name']} ({score} "
-                f"{number(worst['value'])}, {counted(int(worst['rows']), 'row')}) and strongest at "
-                f"{best['name']} ({number(best['value'])})."
-            )
+        drawn = _drawn(frame, by).dropna(subset="value")
+        if drawn["name"].nunique() > 1:
+            said.append(f"By {by}, {_weakest(drawn, evidence)}.")
     missing = [arm for arm in evidence.arms if arm not in set(frame["arm"])]
     chosen = choose_all(evidence)
     return said + [
@@ -138,6 +132,17 @@ def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
         for arm in missing
         if arm in chosen and chosen[arm].runs
     ]
+
+
+def _weakest(drawn: pd.DataFrame, evidence: Evidence) -> str:
+    """Say where each arm does worst, arms that do so at the same group together."""
+    score = str(drawn["score"].iloc[0])
+    arms: dict[str, list[str]] = {}
+    for arm, own in by_arm(drawn, evidence):
+        worst = own.iloc[int((own["value"] * (1 if score == "loss" else -1)).argmax())]
+        where = f"{worst['name']} ({counted(int(worst['rows']), 'row')})"
+        arms.setdefault(where, []).append(f"{arm} ({score} {number(worst['value'])})")
+    return "; ".join(f"the weakest is {where} for {listed(of)}" for where, of in arms.items())
 
 
 def _drawn(frame: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -152,7 +157,7 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
     names = {by: _names(_drawn(frame, by), by) for by in kinds}
     tallest = max(map(len, names.values()))
     made, axes = style.figure(
-        width=1.0 + 4.2 * len(kinds), height=1.2 + 0.32 * tallest, columns=len(kinds)
+        width=1.0 + 4.2 * len(kinds), height=1.2 + 0.4 * tallest, columns=len(kinds)
     )
     for panel, by in zip(axes, kinds, strict=True):
         _panel(panel, _drawn(frame, by), names[by], evidence)
@@ -184,11 +189,14 @@ def _panel(axes: Axes, drawn: pd.DataFrame, names: list[str], evidence: Evidence
     rows = drawn.groupby("name", sort=False)["rows"].max()
     for place, (arm, own) in enumerate(arms):
         own = own.set_index("name").reindex(names)
-        y = np.arange(len(names)) + 0.5 * ((place + 0.5) / len(arms) - 0.5)
+        y = np.arange(len(names)) + 0.8 * ((place + 0.5) / len(arms) - 0.5)
         axes.hlines(y, own["low"], own["high"], colour[arm], linewidth=1)
         axes.plot(own["value"], y, _marker(arm, evidence), color=colour[arm], markersize=5)
     axes.set_yticks(range(len(names)), [f"{name} ({int(rows[name]):,})" for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
+    low, high = axes.get_xlim()
+    room = max(0.0, MIN_SPAN - (high - low)) / 2
+    axes.set_xlim(low - room, high + room)
     axes.set_xlabel("F1" if (drawn["score"] == "f1").all() else "loss (nats)")
 
 

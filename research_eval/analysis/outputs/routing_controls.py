@@ -10,7 +10,7 @@ import pandas as pd
 from research_eval.analysis.arms import by_arm
 from research_eval.analysis.evidence import Evidence, arm_of
 from research_eval.analysis.output import NothingToShowError, Output
-from research_eval.quantities import number
+from research_eval.analysis.words import rounded
 
 _COST = "eval_routing_cost_"
 
@@ -58,8 +58,8 @@ def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
             unit = "F1" if has_f1 else "nats of loss"
             learned = "what it learned matters" if row["low"] > 0 else "no difference shown"
             said.append(
-                f"{row['routing']} routing costs {arm} {row['run']} {number(row['cost'])} {unit} "
-                f"({number(row['low'])} to {number(row['high'])}, {row['split']}): {learned}."
+                f"{row['routing']} routing costs {arm} {row['run']} {rounded(row['cost'])} {unit} "
+                f"({rounded(row['low'])} to {rounded(row['high'])}, {row['split']}): {learned}."
             )
     return [text[0].upper() + text[1:] for text in said]
 
