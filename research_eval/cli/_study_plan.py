@@ -107,15 +107,16 @@ def show_forecast(spec: StudySpec, crew: Crew, shown: Display, form: Format) -> 
     from research_eval.hpo.forecast import forecast
 
     workers = max(1, crew.workers)
-    spaces = {arm: space.knobs for arm, space in Configurations(spec).spaces.items()}
+    problem = Configurations(spec)
+    spaces = {arm: space.knobs for arm, space in problem.spaces.items()}
     space = space_rows(ranges_of(spaces))
-    forecasts = forecast(spec, _Preparing(shown), num_threads=threads_each(workers))
+    forecasts = forecast(problem, _Preparing(shown), num_threads=threads_each(workers))
     costs = [_cost(each, len(spaces[each.arm])) for each in forecasts]
     if form is Format.JSON:
         write(to_json({"study": spec.name, "space": space, "arms": costs}))
         return
     if form is Format.TABLE:
-        write(in_words(spec, tuple(spaces)))
+        write(in_words(problem.spec, tuple(spaces)))
         print_rows(space, SPACE, form)
         write("")
     print_rows(costs, COSTS, form)

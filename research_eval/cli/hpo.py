@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from research_eval.cli._crew import Crew, GpusOption, WorkersOrNoneOption
-from research_eval.cli._options import DbOption, FormatOption, split_commas
+from research_eval.cli._options import DbOption, FormatOption, parse_time, split_commas
 from research_eval.cli._progress import display
 from research_eval.cli._render import Format, note
 from research_eval.cli._study_plan import ranges_of, show_forecast, show_plan
@@ -42,8 +41,6 @@ _DATA = {
     "rw_val_samples": "val_samples",
 }
 """The parameter of the data set behind each option of the original."""
-
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _BASE = "The fixed part"
 _SEARCH = "The search"
@@ -113,7 +110,8 @@ ObjectiveOption = Annotated[
     list[str] | None,
     _option(
         "--objective",
-        "What is best, by default final_val_f1:max; several make a Pareto front.",
+        "What is best, by default final_val_f1:max, or final_val_loss:min for language modelling; "
+        "several make a Pareto front.",
         _SEARCH,
         "METRIC:MAX|MIN",
     ),
@@ -207,7 +205,7 @@ def hpo(
     tuned = tune_allocator()  # before torch loads
     spec = _spec(locals())
     crew = Crew.of(workers, gpus)
-    seconds = _parse_time(timeout)
+    seconds = parse_time(timeout, "--timeout")
     if dry_run:
         with display() as shown:
             show_forecast(spec, crew, shown, form)
@@ -250,7 +248,7 @@ def _carry_out(
 
     study = Study(spec, find_place(database))
     if sys.stderr.isatty():
-        show_plan(spec, ranges_of(study.spaces))
+        show_plan(study.spec, ranges_of(study.spaces))
     with study_view(spec.name) as view:
         result = study.run(
             workers=crew.workers or None,
@@ -259,7 +257,7 @@ def _carry_out(
             audience=view,
             storage=storage,
         )
-    show_result(spec, result, form, is_new=view.num_started > 0)
+    show_result(study.spec, result, form, is_new=view.num_started > 0)
     raise_if_nothing(result)
 
 
@@ -276,20 +274,3 @@ def _base(file: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(params, dict) and data:  # else the configuration says what is wrong with it
         base["dataset_params"] = {**params, **data}
     return {**base, **named}
-
-
-def _parse_time(text: str | None) -> float | None:
-    """Return seconds, as in 90, 90s, 30m, 2h or 1d.
-
-    Raises:
-        typer.BadParameter: If it cannot be read so, or is no time at all.
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
-    if not seconds:
-        raise typer.BadParameter(
-            f"write a time as in 90, 30m or 2h, not '{text}'", param_hint="--timeout"
-        )
-    return seconds

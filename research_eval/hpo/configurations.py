@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from research_eval.config import Experiment, load_text, validate
@@ -15,10 +16,12 @@ from research_eval.hpo.space import Space, arms_named, paths_of, space_of
 from research_eval.hpo.spec import StudySpec
 from research_eval.jobs import Job
 from research_eval.knobs import Params
+from research_eval.metrics import default_monitor
 from research_eval.prepare import code_hash
 from research_eval.records import NewRun, leaves
 from research_eval.registry import MODELS_MAP
 from research_eval.repair import repair
+from research_eval.spec import Task
 
 DEFAULT_DATASET = "parity"
 
@@ -34,7 +37,7 @@ class Configurations:
     """
 
     def __init__(self, spec: StudySpec) -> None:
-        self._spec = spec
+        self.spec = spec
         names = spec.arms or _arms_of(spec.base)
         trees = {arm: _base_of(spec, arm, names) for arm in names}
         self._experiments: dict[str, Experiment] = {}
@@ -50,6 +53,8 @@ class Configurations:
         if issues:
             raise ConfigError("the study cannot be carried out", dict.fromkeys(issues))
         first = next(iter(self._experiments.values()))
+        best = (f"final_{default_monitor(_task_of(first))}",)
+        self.spec = spec if spec.objectives else replace(spec, objectives=best)
         self.data: tuple[str, str] = (first.dataset.dataset_type, first.config.dataset_name)
         self.first_seed = first.config.seed
         self._bases = {
@@ -58,7 +63,7 @@ class Configurations:
         }
 
     def _search(self) -> tuple[dict[str, Space], list[Issue]]:
-        spec = self._spec
+        spec = self.spec
         unknown = arms_named(spec.search) - set(self._experiments)
         issues = [Issue("search", f"'{arm}' is no arm of this study") for arm in sorted(unknown)]
         known = {path for each in self._experiments.values() for path in paths_of(each)}
@@ -101,12 +106,12 @@ class Configurations:
         tree["experiment_name"] = name
         tree["origin"] = {
             "kind": "study",
-            "parent": self._spec.name,
+            "parent": self.spec.name,
             "changed": params_now,
             "repairs": list(told),
         }
         text = json.dumps(tree)
-        load_text(text, base_dir=self._spec.base_dir, source=name)
+        load_text(text, base_dir=self.spec.base_dir, source=name)
         return Candidate(arm, params_now, told, text)
 
     def _classes(self, arm: str, tree: Mapping[str, Any]) -> dict[str, type[Params]]:
@@ -129,9 +134,9 @@ class Configurations:
         """Return the job that trains and records a configuration."""
         return Job(
             config_json=work.candidate.config_json,
-            base_dir=self._spec.base_dir,
+            base_dir=self.spec.base_dir,
             seed=work.seed,
-            source=f"study {self._spec.name}",
+            source=f"study {self.spec.name}",
             again=True,
             place=work.place,
             continued=work.continued,
@@ -147,7 +152,7 @@ class Configurations:
             run_type="optuna_trial",
             experiment_name=tree["experiment_name"],
             full_config_json=json.dumps(tree),
-            env_details_json=json.dumps({"base_dir": str(self._spec.base_dir)}),
+            env_details_json=json.dumps({"base_dir": str(self.spec.base_dir)}),
             model_type=work.candidate.arm,
             dataset_name=dataset_name,
             dataset_type=dataset_type,
@@ -157,6 +162,12 @@ class Configurations:
             phase=work.place.phase,
             parent=work.place.parent,
         )
+
+
+def _task_of(experiment: Experiment) -> Task:
+    """Return what the data is used for: as its parameters say, else its only use."""
+    asked: Task | None = getattr(experiment.config.dataset_params, "task", None)
+    return asked or experiment.dataset.tasks[0]
 
 
 def _arms_of(base: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from research_eval.config import Experiment, load_text
 from research_eval.errors import ConfigError
 from research_eval.hpo.configurations import Configurations
 from research_eval.hpo.space import Space, grid_values
-from research_eval.hpo.spec import StudySpec
 from research_eval.prepare import Plan, build_network, plan, prepare
 from research_eval.records import ListRecorder
 from research_eval.training.progress import Nobody, StopSignal, Watcher
@@ -57,29 +56,27 @@ class Forecast:
     largest: Cost
 
 
-def forecast(spec: StudySpec, watcher: Watcher, *, num_threads: int) -> list[Forecast]:
+def forecast(problem: Configurations, watcher: Watcher, *, num_threads: int) -> list[Forecast]:
     """Return what each arm of a study would cost.
 
     Args:
-        spec: Of the study.
+        problem: Of the study.
         watcher: Told while data is prepared.
         num_threads: CPU threads that a run would have.
 
     Raises:
-        ConfigError: If the study is not legal, or does not fit its data.
+        ConfigError: If a configuration does not fit its data.
         DataError: If its data cannot be had.
     """
-    problem = Configurations(spec)
+    spec = problem.spec
     found = []
     for arm, trials in spec.shares(tuple(problem.spaces)).items():
-        costs = [
-            _cost(_extreme(spec, problem, arm, place), watcher, num_threads) for place in (0, -1)
-        ]
+        costs = [_cost(_extreme(problem, arm, place), watcher, num_threads) for place in (0, -1)]
         found.append(Forecast(arm, trials, trials * spec.seeds + spec.confirm, *costs))
     return found
 
 
-def _extreme(spec: StudySpec, problem: Configurations, arm: str, place: int) -> Experiment:
+def _extreme(problem: Configurations, arm: str, place: int) -> Experiment:
     """Return an arm's configuration with every whole number at one end, the rest at defaults."""
     space: Space = problem.spaces[arm]
     ends = {
@@ -87,13 +84,13 @@ def _extreme(spec: StudySpec, problem: Configurations, arm: str, place: int) -> 
         for path, knob in space.knobs.items()
         if path in space.integers
     }
-    candidate = problem.complete(arm, ends, f"{spec.name} {arm}")
+    candidate = problem.complete(arm, ends, f"{problem.spec.name} {arm}")
     if candidate is None:
         raise ConfigError(
             f"no configuration of {arm} is legal with {ends} and what the base fixes; "
             "free one of the related parameters with --search path"
         )
-    return load_text(candidate.config_json, base_dir=spec.base_dir)
+    return load_text(candidate.config_json, base_dir=problem.spec.base_dir)
 
 
 def _cost(experiment: Experiment, watcher: Watcher, num_threads: int) -> Cost:

@@ -7,7 +7,7 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from research_eval.ending import ending
@@ -29,6 +29,9 @@ from research_eval.knobs import Knob, Uniform
 from research_eval.records import NewRun, RunStatus
 from research_eval.store import RunWriter
 from research_eval.training.progress import StopSignal
+
+OBJECTIVE = "value:min"
+"""What a function returns, if nothing is said: something to minimise, as Optuna has it."""
 
 ARM = "objective"
 """The only arm of a function that does not name any."""
@@ -171,6 +174,8 @@ class Functions:
     first_seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.spec.objectives:
+            self.spec = replace(self.spec, objectives=(OBJECTIVE,))
         integers = frozenset(name for name, knob in self.space.items() if _is_whole(knob))
         arms = self.spec.arms or (ARM,)
         self.spaces = {arm: Space(dict(self.space), integers, {}) for arm in arms}

@@ -10,6 +10,7 @@ from research_eval.hpo.space import Space
 from research_eval.records import NewRun, Place
 
 if TYPE_CHECKING:
+    from research_eval.hpo.spec import StudySpec
     from research_eval.jobs import Task
 
 
@@ -49,11 +50,13 @@ class Problem(Protocol):
     """What the coordinator must know of a search.
 
     Attributes:
+        spec: Of the study, with an objective if it named none.
         spaces: What is searched, by arm, in the order in which trials are dealt out.
         data: Type and name of the data, for the name of the table.
         first_seed: Of the runs.
     """
 
+    spec: StudySpec
     data: tuple[str, str]
     spaces: dict[str, Space]
     first_seed: int

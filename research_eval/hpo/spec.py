@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 from research_eval.errors import ConfigError, Issue, did_you_mean
 from research_eval.hpo.names import DEFAULT_NAME, DEFAULT_TRIALS, PRUNERS, SAMPLERS
-from research_eval.metrics import METRICS, Direction
+from research_eval.metrics import Direction, find_metric
 
 _NAME = re.compile(r"\w[\w.-]{0,199}")
-_METRICS = {metric.name: metric for metric in METRICS}
 _SIGNS: dict[str, Literal[1, -1]] = {"<=": 1, ">=": -1}
 
 
@@ -45,7 +44,7 @@ class Objective:
                 f"a study never looks at the test split, so '{name}' cannot be its objective; "
                 f"'{name.replace('test', 'val')}' can"
             )
-        known = _METRICS.get(name)
+        known = find_metric(name)
         direction = direction or (known.direction if known else None) or ""
         if direction not in ("max", "min"):
             raise ConfigError(
@@ -112,8 +111,8 @@ class StudySpec:
             `1:4`, `0:0.3:0.05` (a step), `4,8,16` (options), `8` (fixed), or `path` alone for the
             declared range of something that the base sets. `model_params[moe].top_k` is for one
             arm.
-        objectives: `metric:max` or `metric:min`; several make a Pareto front. Empty for
-            `final_val_f1:max`.
+        objectives: `metric:max` or `metric:min`; several make a Pareto front. Empty for what
+            suits the task: final_val_f1:max, or final_val_loss:min for language modelling.
         constraints: Limits such as `param_count<=5e6`.
         sampler: One of `SAMPLERS`; likewise `pruner`.
         seed: Of the sampling; the runs' own seeds start at the base's.
@@ -172,8 +171,8 @@ class StudySpec:
 
     @property
     def parsed_objectives(self) -> tuple[Objective, ...]:
-        """The objectives, the default filled in."""
-        return tuple(Objective.parse(text) for text in self.objectives or ("final_val_f1:max",))
+        """The objectives."""
+        return tuple(Objective.parse(text) for text in self.objectives)
 
     @property
     def bounds(self) -> tuple[Bound, ...]:

@@ -29,9 +29,6 @@ from research_eval.store import Store
 from research_eval.store.location import locate
 from research_eval.training.progress import StopSignal
 
-FUNCTION_OBJECTIVE = "value:min"
-"""What a function returns, if nothing is said: something to minimise, as Optuna has it."""
-
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
@@ -65,6 +62,7 @@ class Study:
         problem: What is searched; by default configurations, as the spec says.
 
     Attributes:
+        spec: What is asked, with an objective if it named none.
         arms: Names of the arms in the order in which trials are dealt out.
         spaces: What is searched in each arm: the knob of every dotted path.
 
@@ -75,8 +73,8 @@ class Study:
     def __init__(
         self, spec: StudySpec, db: str | Path | None = None, *, problem: Problem | None = None
     ) -> None:
-        self.spec = spec
         self.problem: Problem = problem or Configurations(spec)
+        self.spec = self.problem.spec
         self.arms = tuple(self.problem.spaces)
         self.spaces: Mapping[str, Mapping[str, Knob]] = {
             arm: space.knobs for arm, space in self.problem.spaces.items()
@@ -248,7 +246,7 @@ def _study(
         return Study(StudySpec(**_fixed_part(base) | fields), db)
     if base is not None or not space:
         raise ConfigError("a function is searched over `space`, without a base")
-    spec = StudySpec(**{"objectives": (FUNCTION_OBJECTIVE,)} | fields)
+    spec = StudySpec(**fields)
     return Study(spec, db, problem=Functions(spec, objective, space))
 
 

@@ -25,7 +25,7 @@ TINY = ("model_params.embed_dim=8,16", "model_params.num_layers=1", "model_param
 def sampled(spec, arm, number):
     """Return so many proposals for an arm, made legal."""
     problem = Configurations(spec)
-    sampler = Sampler("random", {arm: problem.spaces[arm]}, spec.parsed_objectives, 0)
+    sampler = Sampler("random", {arm: problem.spaces[arm]}, problem.spec.parsed_objectives, 0)
     proposals = [sampler.propose(index, 0) for index in range(number)]
     return [problem.complete(arm, params, "name") for _, params in proposals]
 
@@ -40,6 +40,25 @@ def test_every_sampled_configuration_is_legal(arm, tmp_path):
         assert recorded["changed"] == candidate.params
         assert recorded["repairs"] == list(candidate.repairs)
         assert config.model_params.num_heads == candidate.params["model_params.num_heads"]
+
+
+@pytest.mark.parametrize(
+    ("data", "objective"),
+    [
+        ({"dataset_name": "parity"}, "final_val_f1:max"),
+        ({"dataset_name": "addition"}, "final_val_f1:max"),
+        (
+            {"dataset_name": "addition", "dataset_params": {"task": "language_modeling"}},
+            "final_val_loss:min",
+        ),
+        ({"dataset_name": "markov"}, "final_val_loss:min"),
+    ],
+)
+def test_what_is_best_follows_from_the_task(data, objective):
+    study = Study(StudySpec(base=data, arms=("dense",)))
+    assert study.spec.objectives == (objective,)
+    asked = StudySpec(base=data, arms=("dense",), objectives=("param_count:min",))
+    assert Study(asked).spec.objectives == ("param_count:min",)
 
 
 def test_repairs_are_made_and_told():
