@@ -67,6 +67,22 @@ def repair(
     """
     known = {name: value for name, value in values.items() if name in params.model_fields}
     legal = {name: _legal_value(params, name, value) for name, value in known.items()}
+    mended = mend(params, legal)
+    changes = [
+        Repair(name, known.get(name, _default(params, name)), value)
+        for name, value in mended.items()
+        if name not in known or value is not legal[name] or legal[name] is not known[name]
+    ]
+    return mended, tuple(changes)
+
+
+def mend(params: type[Params], legal: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values between which every constraint holds.
+
+    Args:
+        params: The class that declares the fields.
+        legal: Values that are legal one by one; a missing one counts as its default.
+    """
     mended = dict(legal)
     while issues := check(params, mended):
         for constraint in params.all_constraints():
@@ -75,12 +91,7 @@ def repair(
                 mended[constraint.fields[0]] = constraint.mend(*pair)
         if check(params, mended) == issues:
             raise AssertionError(f"constraints of {params.__name__} cannot all hold: {issues}")
-    changes = [
-        Repair(name, known.get(name, _default(params, name)), value)
-        for name, value in mended.items()
-        if name not in known or value is not legal[name] or legal[name] is not known[name]
-    ]
-    return mended, tuple(changes)
+    return mended
 
 
 def _default(params: type[Params], name: str) -> Any:

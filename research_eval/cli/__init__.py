@@ -31,6 +31,7 @@ from research_eval.cli import (
     run,
     runs,
     studies,
+    suggest,
     watching,
 )
 from research_eval.cli._render import note, printable
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("hpo")(hpo.hpo)
+app.command("suggest")(suggest.suggest)
 app.command("match")(match.match)
 app.command("analyze")(analyze.analyze)
 app.command("evaluate")(evaluate.evaluate)

@@ -23,6 +23,7 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to print res
 
 MAX_SEEDS = 10_000
 
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _NEXT_SETTING = re.compile(r",(?=[A-Za-z_]\w*(?:\.\w+)*=)")
 _SETTING = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*=", re.ASCII)
 
@@ -67,6 +68,23 @@ def parse_seeds(values: list[str] | None) -> list[int]:
             )
         seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))
+
+
+def parse_time(text: str | None, option: str) -> float | None:
+    """Return seconds, as in 90, 90s, 30m, 2h or 1d.
+
+    Raises:
+        typer.BadParameter: If it cannot be read so, or is no time at all.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not seconds:
+        raise typer.BadParameter(
+            f"write a time as in 90, 30m or 2h, not '{text}'", param_hint=option
+        )
+    return seconds
 
 
 def seeds_in_words(seeds: list[int]) -> str:

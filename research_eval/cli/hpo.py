@@ -140,6 +140,16 @@ ConfirmOption = Annotated[
     int,
     _option("--confirm", "Runs of each winner on fresh seeds after the search.", _SEARCH, "N"),
 ]
+WarmStartOption = Annotated[
+    str | None,
+    _option(
+        "--warm-start",
+        "Earlier runs to learn from, as far as they lie in this space: a study, or a condition as "
+        "for runs list. What they tried is not tried again.",
+        _SEARCH,
+        "STUDY|FILTER",
+    ),
+]
 
 TimeoutOption = Annotated[
     str | None, _option("--timeout", "Begin no trial after this time: 90, 30m, 2h.", _WORK, "TIME")
@@ -187,6 +197,7 @@ def hpo(
     seeds: SeedsOption = 1,
     share_budget: ShareBudgetOption = False,
     confirm: ConfirmOption = 0,
+    warm_start: WarmStartOption = None,
     workers: WorkersOrNoneOption = 1,
     gpus: GpusOption = None,
     timeout: TimeoutOption = None,
@@ -223,7 +234,16 @@ def _spec(given: Mapping[str, Any]) -> StudySpec:
     from research_eval.hpo import StudySpec
 
     file: Path | None = given["json"]
-    same = ("n_trials", "sampler", "pruner", "seed", "seeds", "share_budget", "confirm")
+    same = (
+        "n_trials",
+        "sampler",
+        "pruner",
+        "seed",
+        "seeds",
+        "share_budget",
+        "confirm",
+        "warm_start",
+    )
     return StudySpec(
         name=given["study_name"],
         base=_base(file, given),

@@ -174,8 +174,8 @@ class MatchedCost(Params):
 class Origin(Params):
     """Where a configuration came from. Recorded, never part of its identity."""
 
-    kind: Literal["suggestion", "study", "match", "sweep"]
-    """What made it."""
+    kind: Literal["suggestion", "replicate", "study", "match", "sweep"]
+    """What made it; a replicate is a suggestion to run the parent with another seed."""
 
     parent: str | None = None
     """Experiment id, study or group that it was derived from, or the hash of a configuration."""
