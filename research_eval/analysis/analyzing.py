@@ -48,6 +48,7 @@ def analyze(
     only: Collection[str] = (),
     command: str = "research-eval analyze",
     say: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> list[Report]:
     """Work out and write what the runs say, data set by data set.
 
@@ -58,9 +59,10 @@ def analyze(
         only: Names of outputs; empty for all of them and a report in HTML.
         command: What makes the same again, for the report.
         say: Told what is being worked out.
+        warn: Told which data set is left out, and why, while others are not.
 
     Raises:
-        ConfigError: If a name means nothing, or nobody recorded the metric.
+        ConfigError: If a name means nothing, or nobody recorded the metric, on any data set.
         StoreError: If there are no runs, or the folder cannot be written.
     """
     outputs = find_outputs()
@@ -70,8 +72,8 @@ def analyze(
             raise ConfigError(f"there is no output '{name}'; {did_you_mean(name, known)}")
     wanted = [output for output in outputs if not only or output.name in only]
     datasets = choose_datasets(store, request)
+    evidence = _gather_all(store, datasets, request, warn)
     _check_writable(folder)
-    evidence = [gather(store, dataset, request) for dataset in datasets]
     reports = []
     for each in evidence:
         sections = []
@@ -83,6 +85,27 @@ def analyze(
             files.append(_write_report(each, sections, folder, command))
         reports.append(Report(each, tuple(sections), tuple(files)))
     return reports
+
+
+def _gather_all(
+    store: Store, datasets: Sequence[str], request: Request, warn: Callable[[str], None]
+) -> list[Evidence]:
+    """Return the evidence about those data sets that the request fits.
+
+    Raises:
+        ConfigError: If it fits none; what is wrong with the first one.
+    """
+    found, problems = [], []
+    for dataset in datasets:
+        try:
+            found.append(gather(store, dataset, request))
+        except ConfigError as error:
+            problems.append((dataset, error))
+    if not found:
+        raise problems[0][1]
+    for dataset, error in problems:
+        warn(f"{dataset} is left out: {error}")
+    return found
 
 
 def _check_writable(folder: Path) -> None:

@@ -134,6 +134,7 @@ def analyze(
             only=only,
             command=shlex.join(["research-eval", *_words()]),
             say=_after(PROGRESS_AFTER_S),
+            warn=lambda line: note(printable(line)),
         )
     _show(reports, form)
     _say_what_next(reports, is_planned=candidate is not None)
