@@ -99,11 +99,12 @@ def evaluate(
     routing than the learned one tells what the learned one is worth.
     """
     from research_eval.evaluation.evaluate import evaluate as carry_out
+    from research_eval.store.engine import parse_address
     from research_eval.store.location import locate
     from research_eval.training.progress import Watcher
 
     place = database or locate(create=False)
-    note(f"database: {printable(place)}")
+    note(f"database: {printable(parse_address(place))}")
     with display() as shown:
         watcher: Watcher = OneRun(f"evaluating {run}", shown)
         found = carry_out(
