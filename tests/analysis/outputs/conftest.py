@@ -14,7 +14,7 @@ def study(lab):
     """Return a function that records a study: a trial for each score, one second each."""
 
     def record(name, sampler, scores, *, spaces=LR, **asked):
-        arms = {arm: spaces for arm in scores}
+        arms = dict.fromkeys(scores, spaces)
         told = {"asked": {"sampler": sampler, **asked}, "spaces": arms}
         lab.store.save_study(name, json.dumps(told))
         number = 0

@@ -1,0 +1,154 @@
+"""Quality by group, from the predictions of evaluations."""
+
+import pandas as pd
+import pytest
+
+from research_eval.analysis.output import NothingToShowError
+from research_eval.analysis.outputs import quality, routing_controls
+from research_eval.breakdown import COLUMNS
+from research_eval.records import RunStatus
+from research_eval.testing.runs import new_run
+
+(OUTPUT,) = quality.OUTPUTS
+(CONTROLS,) = routing_controls.OUTPUTS
+
+
+def predictions(right, **columns):
+    """Return a table: two labels by turns, of which those in `right` are predicted well."""
+    labels = [("even", "odd")[row % 2] for row in range(len(right))]
+    guesses = [
+        label if ok else ("odd", "even")[row % 2]
+        for row, (label, ok) in enumerate(zip(labels, right, strict=True))
+    ]
+    names = ["even", "odd"]
+    table = {
+        "id": range(len(right)),
+        "label": pd.Categorical(labels, names),
+        "prediction": pd.Categorical(guesses, names),
+        "probability": 0.9,
+        "loss": 0.5,
+        "targets": 1,
+        "domain": pd.Categorical([None] * len(right)),
+        "length": 8,
+        "experts": None,
+    }
+    return pd.DataFrame(table | columns)[list(COLUMNS)]
+
+
+@pytest.fixture
+def evaluate(lab):
+    """Return a function that records an evaluation with its predictions."""
+
+    def record(run, table, *, split="test", routing="learned", **metrics):
+        config = f'{{"evaluated": "{run}", "split": "{split}", "routing": "{routing}"}}'
+        fields = {"run_type": "evaluation", "parent": run, "model_type": "moe", "project": "lab"}
+        named = {"dataset_name": "parity", "full_config_json": config, "data_hash": "data"}
+        writer = lab.store.start(new_run(f"{run}-{split}-{routing}", **fields, **named))
+        path = writer.folder / "predictions.parquet"
+        table.to_parquet(path)
+        writer.artifact("predictions", path)
+        writer.log({"eval_rows": float(len(table)), **metrics}, step=0)
+        writer.finish(RunStatus.COMPLETED)
+
+    return record
+
+
+def test_each_group_has_its_score_over_the_evaluated_seeds(lab, evaluate, drawn):
+    first, second = lab.seeds("moe", [0.9, 0.8])
+    evaluate(first, predictions([True] * 8))
+    evaluate(second, predictions([True, False, True, True, True, True, True, True]))
+    evidence = lab.evidence()
+    frame = OUTPUT.frame(evidence)
+    recall = frame[(frame["score"] == "recall") & (frame["name"] == "odd")].iloc[0]
+    assert recall[["by", "rows", "runs"]].tolist() == ["label", 4, 2]
+    assert recall["value"] == pytest.approx((1 + 0.75) / 2)
+    assert recall["low"] < recall["value"] < recall["high"]
+    told = OUTPUT.sentences(frame, evidence)
+    assert told[0] == "Evaluated on the test split."
+    assert "the weakest is odd (4 rows) for moe" in told[1]
+    drawn(OUTPUT, frame, evidence)
+
+
+def test_domains_and_lengths_are_groups_too(lab, evaluate, drawn):
+    run = lab.run("moe", 0.9)
+    domain = pd.Categorical(["news", "news", "fiction", "fiction"] * 2)
+    evaluate(run, predictions([True] * 8, domain=domain, length=[4, 5, 6, 7] * 2))
+    evidence = lab.evidence()
+    frame = OUTPUT.frame(evidence)
+    assert list(dict.fromkeys(frame["by"])) == ["label", "domain", "length"]
+    assert "4 tokens" in frame.loc[frame["by"] == "length", "name"].tolist()
+    assert len(drawn(OUTPUT, frame, evidence).axes) == 3
+
+
+def test_language_models_are_told_by_their_loss(lab, evaluate, drawn):
+    run = lab.run("moe", None, metrics={"final_val_loss": 1.0})
+    none = pd.Categorical([None] * 4)
+    domain = pd.Categorical(["news", "news", "fiction", "fiction"])
+    loss = [1.0, 2.0, 3.0, 4.0]
+    table = predictions([True] * 4, label=none, prediction=none, domain=domain, loss=loss)
+    evaluate(run, table)
+    evidence = lab.evidence(goal="final_val_loss")
+    frame = OUTPUT.frame(evidence)
+    assert frame.set_index(["name", "score"])["value"]["fiction", "loss"] == 3.5
+    assert (
+        "the weakest is fiction (2 rows) for moe (loss 3.5)" in OUTPUT.sentences(frame, evidence)[1]
+    )
+    drawn(OUTPUT, frame, evidence)
+
+
+def test_all_are_compared_on_the_split_that_most_were_evaluated_on(lab, evaluate):
+    moe, dense, goe = (lab.run(arm, 0.9) for arm in ("moe", "dense", "goe"))
+    evaluate(moe, predictions([True] * 4), split="test")
+    for run in (moe, dense):
+        evaluate(run, predictions([True] * 4), split="validation")
+    evidence = lab.evidence()
+    frame = OUTPUT.frame(evidence)
+    assert set(frame["split"]) == {"validation"}
+    assert set(frame["arm"]) == {"moe", "dense"}
+    assert f"goe was not evaluated on it: research-eval evaluate {goe} --split validation." in (
+        OUTPUT.sentences(frame, evidence)
+    )
+
+
+def test_without_an_evaluation_the_command_is_told(lab):
+    run = lab.run("moe", 0.9)
+    with pytest.raises(NothingToShowError, match=f"research-eval evaluate {run} --split test"):
+        OUTPUT.frame(lab.evidence())
+
+
+def test_predictions_that_are_gone_are_a_reason(lab, evaluate):
+    run = lab.run("moe", 0.9)
+    evaluate(run, predictions([True] * 4))
+    evidence = lab.evidence()
+    (path,) = evidence.artifact_dir.rglob("*.parquet")
+    path.write_bytes(b"no parquet")
+    with pytest.raises(NothingToShowError, match="cannot be read"):
+        OUTPUT.frame(evidence)
+    path.unlink()
+    with pytest.raises(NothingToShowError, match="cannot be read"):
+        OUTPUT.frame(evidence)
+
+
+def test_replaced_routing_says_what_the_router_is_worth(lab, evaluate):
+    run = lab.run("moe", 0.9)
+    cost = {"eval_routing_cost_f1": 0.2, "eval_routing_cost_f1_low": 0.15}
+    evaluate(
+        run,
+        predictions([True] * 4),
+        routing="random",
+        **cost,
+        eval_routing_cost_f1_high=0.25,
+    )
+    evidence = lab.evidence()
+    (told,) = CONTROLS.sentences(CONTROLS.frame(evidence), evidence)
+    assert told == (
+        f"Random routing costs moe {run} 0.2 F1 (0.15 to 0.25, test): what it learned matters."
+    )
+    with pytest.raises(NothingToShowError):
+        OUTPUT.frame(evidence)  # what a control predicts is no quality
+
+
+def test_no_replaced_routing_is_a_reason(lab):
+    lab.run("moe", 0.9)
+    with pytest.raises(NothingToShowError, match="--routing random"):
+        CONTROLS.frame(lab.evidence())
