@@ -52,7 +52,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class _Arm:
+class Arm:
     """The other architecture before it is scaled.
 
     Attributes:
@@ -99,7 +99,7 @@ def match(
         DataError: If the data cannot be had.
     """
     axis, watcher = parse_axis(on), watcher or Nobody()
-    arm = _arm(experiment, to, tuple(settings))
+    arm = arm_of(experiment, to, tuple(settings))
     scaling = Scaling(arm.experiment.model, fixed=arm.fields_set())
     prepared = prepare(experiment, watcher)
     given = Counter(experiment, prepared.dataset).cost(experiment.config.model_params)
@@ -132,7 +132,7 @@ def match(
     return Match(experiment, with_origin, axis, (given, made), arm.carried)
 
 
-def _arm(experiment: Experiment, to: str, settings: tuple[str, ...]) -> _Arm:
+def arm_of(experiment: Experiment, to: str, settings: tuple[str, ...]) -> Arm:
     """Return the other architecture with all that both have.
 
     Raises:
@@ -156,7 +156,7 @@ def _arm(experiment: Experiment, to: str, settings: tuple[str, ...]) -> _Arm:
     _require_same_data(experiment, made)
     pairs = (each.partition("=") for each in settings)
     asked = {path.strip(): value_of(text) for path, _, text in pairs}
-    return _Arm(made, asked, tuple(shared), repairs)
+    return Arm(made, asked, tuple(shared), repairs)
 
 
 def _default(kind: type[TransformerParams], name: str) -> Any:
@@ -244,7 +244,7 @@ def _having(prepared: Prepared, params: TransformerParams) -> Prepared:
     return replace(prepared, experiment=replace(prepared.experiment, config=config))
 
 
-def _with_origin(prepared: Prepared, arm: _Arm, scaled: Scaled, matched: MatchedCost) -> Experiment:
+def _with_origin(prepared: Prepared, arm: Arm, scaled: Scaled, matched: MatchedCost) -> Experiment:
     before = arm.experiment.config.model_params
     changed = {f"model_params.{name}": v for name, v in moved(before, scaled.params).items()}
     model_type = arm.experiment.config.model_type

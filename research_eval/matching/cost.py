@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from research_eval.config import Experiment
 from research_eval.config.experiment import CostAxis
@@ -130,9 +132,26 @@ def _no_body(_params: TransformerParams, _context: BodyContext) -> nn.Module:
     return nn.Identity()
 
 
+class _Undrawn(TorchFunctionMode):
+    """Fills no initial weights: on the meta device, to draw nothing is what takes the time."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Return the tensor that was to be filled, or else what the function returns."""
+        given = kwargs or {}
+        if func is torch.Tensor.normal_ or getattr(func, "__module__", "") == "torch.nn.init":
+            return given["tensor"] if "tensor" in given else args[0]
+        return func(*args, **given)
+
+
 def _without_weights(experiment: Experiment, dataset: Dataset) -> Network:
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Undrawn():
             return new_network(experiment, dataset)
     except PluginError:  # code that looks at the numbers it makes needs some
         return new_network(experiment, dataset)

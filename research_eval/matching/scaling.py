@@ -302,9 +302,9 @@ class _Attempt:
     def _no_match(self, name: str) -> NoMatchError:
         target, fields = self.target, ", ".join(self.fields)
         if self.known and len({*self.known.values()}) == 1 and self.tried:
+            cost = Target(target.axis, self.tried[0].found.best.cost)
             return NoMatchError(
-                f"'{name}' cannot cost {target}: {fields} do not change what it costs, "
-                f"{Target(target.axis, self.tried[0].found.best.cost)}"
+                f"'{name}' cannot cost {target}: it costs {cost}, whatever {fields}"
             )
         by_error = sorted(self.tried, key=lambda each: abs(each.found.best.cost - target.value))
         nearest = next((each for each in by_error if self._is_built(each.params)), None)
