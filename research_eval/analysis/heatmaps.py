@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from research_eval.analysis import style
 from research_eval.analysis.arms import by_arm
 from research_eval.analysis.evidence import Evidence
+from research_eval.analysis.output import NothingToShowError
 
 COLUMNS = ["arm", "run", "layer", "row", "column", "value"]
 
@@ -51,13 +52,18 @@ def draw(
         columns: See `rows`.
         value: What is shown, for the colour bar.
         layer: What a layer is called above its map; empty for none.
+
+    Raises:
+        NothingToShowError: If there are only NaN.
     """
+    if frame["value"].isna().all():
+        raise NothingToShowError("nothing but NaN was recorded")
     arms = list(by_arm(frame, evidence))[:MAX_ARMS]
     width = max(len(shown_layers(own)) for _, own in arms)
     made, axes = style.figure(
         width=1.6 + 2.1 * width, height=0.5 + 1.9 * len(arms), rows=len(arms), columns=width
     )
-    most = float(np.nanmax(frame["value"])) or 1.0
+    most = float(frame["value"].max()) or 1.0
     image = None
     for place, (arm, own) in enumerate(arms):
         line = axes[place * width : (place + 1) * width]

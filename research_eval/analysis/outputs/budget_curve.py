@@ -15,6 +15,7 @@ from research_eval.analysis.arms import by_arm
 from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.output import NothingToShowError, Output
 from research_eval.analysis.trials import are_independent, joint_studies, origins, trials_of
+from research_eval.analysis.words import counted, listed
 
 EXPECTED, SO_FAR = "expected best", "best so far"
 
@@ -84,7 +85,7 @@ def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
     joint = joint_studies(trials, evidence)
     if joint:
         return [
-            f"{', '.join(joint)} shared one budget between architectures, so a difference between "
+            f"{listed(joint)} shared one budget between architectures, so a difference between "
             "their curves says nothing about the architectures.",
             *said,
         ]
@@ -97,7 +98,9 @@ def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
             f"Budgets are unequal (trials: {told}), so architectures are compared at {least}, and "
             "what was found later is drawn but not compared."
         )
-    said.append(_leader(frame[frame["in_common_trials"]], f"{_trials(least)} each", evidence))
+    said.append(
+        _leader(frame[frame["in_common_trials"]], f"{counted(least, 'trial')} each", evidence)
+    )
     reason = _why_no_seconds(trials)
     if reason:
         said.append(reason)
@@ -108,17 +111,13 @@ def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
     return said + _crossings(frame, evidence)
 
 
-def _trials(count: int) -> str:
-    return "1 trial" if count == 1 else f"{count} trials"
-
-
 def _caveats(frame: pd.DataFrame, trials: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
     for arm, curve in by_arm(frame, evidence):
         without = curve["without_score"].iloc[0]
         if without:
             yield (
-                f"{without} of {_trials(len(curve))} of {arm} ended without a score and count as "
-                "its worst."
+                f"{without} of {counted(len(curve), 'trial')} of {arm} ended without a score and "
+                "count as its worst."
             )
     curves = by_arm(trials[trials["score"].notna()], evidence)
     so_far = [
@@ -150,14 +149,17 @@ def _leader(within: pd.DataFrame, budget: str, evidence: Evidence) -> str:
 
 def _why_no_seconds(trials: pd.DataFrame) -> str | None:
     """Say why seconds of different architectures cannot be compared, if they cannot."""
+    untimed = int((~(trials["seconds"] > 0)).sum())
+    if untimed == len(trials) or trials["seconds"].isna().any():
+        return f"Seconds are not compared: {counted(untimed, 'trial')} recorded no time."
     machines = trials["hardware"].nunique()
     if machines > 1:
         return f"Seconds are not compared: the trials ran on {machines} kinds of machine."
     contended = int(trials["contended"].sum())
     if contended:
         return (
-            f"Seconds are not compared: {contended} of {_trials(len(trials))} shared the machine "
-            "with other work."
+            f"Seconds are not compared: {contended} of {counted(len(trials), 'trial')} shared the "
+            "machine with other work."
         )
     return None
 

@@ -15,6 +15,7 @@ from research_eval.analysis import style
 from research_eval.analysis.arms import by_arm, choose_all
 from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.output import NothingToShowError, Output
+from research_eval.analysis.words import counted, listed
 from research_eval.records import RunStatus
 
 MAX_POINTS = 400
@@ -133,16 +134,15 @@ def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
     alone = [arm for arm, curve in by_arm(means, evidence) if curve["seeds"].max() < 2]
     if alone:
         said.append(
-            f"{', '.join(alone)}: one seed only, so there is no band; more seeds: research-eval "
+            f"{listed(alone)}: one seed only, so there is no band; more seeds: research-eval "
             "run cfg.json --seeds 3."
         )
     for status, kind in _ENDED.items():
         total = int((evidence.table["status"] == str(status)).sum())
         shown = frame.loc[frame["kind"] == kind, "run"].nunique()
         if total:
-            runs = "1 run" if total == 1 else f"{total} runs"
             drawn = "" if shown == total else f", {shown} of them drawn"
-            said.append(f"{kind.capitalize()}: {runs}{drawn}.")
+            said.append(f"{kind.capitalize()}: {counted(total, 'run')}{drawn}.")
     return said
 
 
