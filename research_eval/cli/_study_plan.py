@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from research_eval.cli._crew import Crew
+from research_eval.cli._progress import display
 from research_eval.cli._render import Column, Format, amount, note, print_rows, size, to_json, write
 from research_eval.parameters import range_in_words
 from research_eval.runlog import duration
@@ -69,6 +70,7 @@ def in_words(spec: StudySpec, arms: Sequence[str]) -> str:
     parts += [f"with {', '.join(map(str, spec.bounds))}"] if spec.bounds else []
     parts += [f"{spec.seeds} seeds each"] if spec.seeds > 1 else []
     parts += [f"winners confirmed on {spec.confirm} fresh seeds"] if spec.confirm else []
+    parts += [f"warm start from {spec.warm_start}"] if spec.warm_start else []
     return "; ".join(parts)
 
 
@@ -100,7 +102,7 @@ COSTS = (
 """Both ends of what an arm may cost: its smallest and its largest configuration."""
 
 
-def show_forecast(spec: StudySpec, crew: Crew, shown: Display, form: Format) -> None:
+def show_forecast(spec: StudySpec, crew: Crew, form: Format) -> None:
     """Print what is searched and what it would cost; nothing is recorded."""
     from research_eval.executors import threads_each
     from research_eval.hpo.configurations import Configurations
@@ -110,7 +112,8 @@ def show_forecast(spec: StudySpec, crew: Crew, shown: Display, form: Format) -> 
     problem = Configurations(spec)
     spaces = {arm: space.knobs for arm, space in problem.spaces.items()}
     space = space_rows(ranges_of(spaces))
-    forecasts = forecast(problem, _Preparing(shown), num_threads=threads_each(workers))
+    with display() as shown:
+        forecasts = forecast(problem, _Preparing(shown), num_threads=threads_each(workers))
     costs = [_cost(each, len(spaces[each.arm])) for each in forecasts]
     if form is Format.JSON:
         write(to_json({"study": spec.name, "space": space, "arms": costs}))

@@ -10,7 +10,6 @@ import typer
 
 from research_eval.cli._crew import Crew, GpusOption, WorkersOrNoneOption
 from research_eval.cli._options import DbOption, FormatOption, parse_time, split_commas
-from research_eval.cli._progress import display
 from research_eval.cli._render import Format, note
 from research_eval.cli._study_plan import ranges_of, show_forecast, show_plan
 from research_eval.cli._study_result import raise_if_nothing, show_result
@@ -218,8 +217,7 @@ def hpo(
     crew = Crew.of(workers, gpus)
     seconds = parse_time(timeout, "--timeout")
     if dry_run:
-        with display() as shown:
-            show_forecast(spec, crew, shown, form)
+        show_forecast(spec, crew, form)
         return
     note(tuned)
     _carry_out(spec, crew, seconds, database, form, storage)

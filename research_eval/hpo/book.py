@@ -107,7 +107,7 @@ class Book:
         entry = self.entries[number]
         runs = tuple(entry.runs[seed] for seed in sorted(entry.runs))
         state = self._state(entry, runs)
-        values = tuple(_mean([_score(run, o) for run in runs]) for o in self.objectives)
+        values = tuple(mean_score(runs, objective) for objective in self.objectives)
         if state is TrialState.COMPLETED and not all(map(math.isfinite, values)):
             state = TrialState.DIVERGED
         failed = next((run for run in runs if run.error and run.status in _ENDS), None)
@@ -118,7 +118,7 @@ class Book:
             repairs=entry.candidate.repairs,
             state=state,
             values=values if runs else (),
-            excess=_excess(self.bounds, runs),
+            excess=excess_of(self.bounds, runs),
             runs=runs,
             confirmed=tuple(entry.confirmed[seed] for seed in sorted(entry.confirmed)),
             error=failed.error if failed else None,
@@ -231,8 +231,12 @@ def reports_of(run: RunRecord, objective: Objective) -> int:
     return summary.count if summary else 0
 
 
+def mean_score(runs: Sequence[RunRecord], objective: Objective) -> float:
+    """Return the mean of runs; of one that was ended early the last point of its curve counts."""
+    return _mean([_score(run, objective) for run in runs])
+
+
 def _score(run: RunRecord, objective: Objective) -> float:
-    """Return a run's score; of one that was ended early the last point of its curve."""
     value = run.value(objective.name)
     if value is None and objective.history is not None and run.status is not RunStatus.COMPLETED:
         value = run.value(objective.history)
@@ -240,14 +244,11 @@ def _score(run: RunRecord, objective: Objective) -> float:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return (
-        math.fsum(values) / len(values)
-        if values and all(map(math.isfinite, values))
-        else (math.nan)
-    )
+    is_known = bool(values) and all(map(math.isfinite, values))
+    return math.fsum(values) / len(values) if is_known else math.nan
 
 
-def _excess(bounds: Sequence[Bound], runs: Sequence[RunRecord]) -> tuple[float, ...]:
+def excess_of(bounds: Sequence[Bound], runs: Sequence[RunRecord]) -> tuple[float, ...]:
     """Return by how much the mean of each bounded metric breaks its limit; as far as known."""
     found = []
     for bound in bounds:

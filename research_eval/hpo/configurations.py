@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from research_eval.config import Experiment, load_text, validate
+from research_eval.config import Experiment, config_hash, load_text, validate
 from research_eval.config.experiment import OPTIMIZERS, SCHEDULES
 from research_eval.errors import ConfigError, Issue
 from research_eval.hpo.problem import Candidate, Work
@@ -18,12 +18,15 @@ from research_eval.jobs import Job
 from research_eval.knobs import Params
 from research_eval.metrics import default_monitor
 from research_eval.prepare import code_hash
-from research_eval.records import NewRun, leaves
+from research_eval.records import NewRun, RunRecord, leaves
 from research_eval.registry import MODELS_MAP
 from research_eval.repair import repair
 from research_eval.spec import Task
 
 DEFAULT_DATASET = "parity"
+
+LEFT_OPEN = ("precision", "monitor")
+"""Settings that a run may decide when it begins, and then records."""
 
 
 class Configurations:
@@ -129,6 +132,30 @@ class Configurations:
             "training_params": type(config.training_params),
             **named,
         }
+
+    def tried_by(self, run: RunRecord) -> Candidate | None:
+        """Return what a recorded run tried, if the arm with these values is the same run."""
+        arm = run.model_type or ""
+        if arm not in self.spaces or run.code_hash != self.code_hash(arm):
+            return None
+        try:
+            recorded = load_text(run.full_config_json, base_dir=self.spec.base_dir)
+        except ConfigError:  # of another version, or with files that are elsewhere
+            return None
+        values = dict(leaves(recorded.config.model_dump(mode="json", by_alias=True)))
+        sampled = {path: values.get(path) for path in self.spaces[arm].knobs}
+        candidate = self.complete(arm, sampled, self.spec.name)
+        if candidate is None or candidate.repairs:
+            return None
+        ours = load_text(candidate.config_json, base_dir=self.spec.base_dir)
+        ours = ours.with_fields(
+            {
+                f"training_params.{name}": getattr(recorded.config.training_params, name)
+                for name in LEFT_OPEN
+                if getattr(ours.config.training_params, name) in ("auto", None)
+            }
+        )
+        return candidate if config_hash(ours) == run.config_hash else None
 
     def task(self, work: Work) -> Job:
         """Return the job that trains and records a configuration."""

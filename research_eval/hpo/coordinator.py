@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from research_eval.errors import ConfigError, DataError, ResearchEvalError, StoppedError, StoreError
@@ -20,6 +20,7 @@ from research_eval.hpo.problem import Problem, Work
 from research_eval.hpo.results import Table
 from research_eval.hpo.spec import StudySpec
 from research_eval.hpo.trials import Standing, StudyAudience, Trial, TrialState
+from research_eval.hpo.warm_start import Known
 from research_eval.jobs import Result
 from research_eval.records import Place, RunRecord, RunStatus
 from research_eval.store import Store
@@ -51,6 +52,7 @@ class Coordinator:
         store: Open for writing.
         audience: Told how it goes.
         table: Brought up to date after every trial.
+        known: What earlier runs tried.
         deadline: Time of the monotonic clock after which no new run begins.
     """
 
@@ -62,6 +64,7 @@ class Coordinator:
         store: Store,
         audience: StudyAudience,
         table: Table,
+        known: Sequence[Known] = (),
         deadline: float | None = None,
     ) -> None:
         self.spec = spec
@@ -70,7 +73,7 @@ class Coordinator:
         self.store = store
         self.audience = audience
         self.table = table
-        self.deal = Deal(spec, problem, book)
+        self.deal = Deal(spec, problem, book, known)
         self.judges = Judges(spec, problem, book, store)
         self._deadline = deadline
         self._queue: deque[tuple[int, Work]] = deque()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from research_eval.config import canonical_json
 from research_eval.errors import ConfigError
@@ -12,6 +12,7 @@ from research_eval.hpo.problem import Candidate, Problem
 from research_eval.hpo.sampling import Outcome, Sampler, choose_sampler
 from research_eval.hpo.spec import StudySpec
 from research_eval.hpo.trials import Trial, TrialState
+from research_eval.hpo.warm_start import Known
 
 MAX_TRIES = 30
 """Proposals for one trial that may be turned down as known before the space counts as exhausted."""
@@ -24,12 +25,15 @@ class Deal:
         spec: Of the study.
         problem: What is searched.
         book: Its trials so far.
+        known: What is told to the samplers first, and never proposed.
 
     Attributes:
         closed: Why an arm gets no more trials.
     """
 
-    def __init__(self, spec: StudySpec, problem: Problem, book: Book) -> None:
+    def __init__(
+        self, spec: StudySpec, problem: Problem, book: Book, known: Sequence[Known] = ()
+    ) -> None:
         self._spec = spec
         self._problem = problem
         self._book = book
@@ -50,6 +54,11 @@ class Deal:
                 spec.seed,
             )
             self._samplers |= dict.fromkeys(group, sampler)
+        for place, each in enumerate(known):
+            if each.arm in self._samplers:
+                outcome = Outcome(each.values, None, each.excess)
+                self._samplers[each.arm].learn(place - len(known), each.arm, each.params, outcome)
+                self._tried.add(_key(each.arm, each.params))
 
     def learn(self, trial: Trial) -> None:
         """Tell the sampler what became of a trial, and never propose it again."""

@@ -26,7 +26,7 @@ from research_eval.hpo.spec import StudySpec
 from research_eval.interrupt import stop_on_signals
 from research_eval.jobs import Bench, Result, TaskWatcher
 from research_eval.knobs import Knob, Uniform
-from research_eval.records import NewRun, RunStatus
+from research_eval.records import NewRun, RunRecord, RunStatus
 from research_eval.store import RunWriter
 from research_eval.training.progress import StopSignal
 
@@ -200,6 +200,23 @@ class Functions:
         }
         return Candidate(arm, dict(sampled), (), json.dumps(tree))
 
+    def tried_by(self, run: RunRecord) -> Candidate | None:
+        """Return the arguments of a recorded call of the function, if they are searched here."""
+        tree = json.loads(run.full_config_json)
+        arm, params = run.model_type or "", tree.get("params")
+        is_ours = json.loads(run.env_details_json) == {"function": self._source()}
+        if (
+            not is_ours
+            or arm not in self.spaces
+            or params is None
+            or set(params) != set(self.space)
+        ):
+            return None
+        return self.complete(arm, params, tree["experiment_name"])
+
+    def _source(self) -> str:
+        return f"{inspect.getmodule(self.function)}:{self.data[1]}"
+
     def task(self, work: Work) -> Call:
         """Return the call of the function."""
         names = tuple(objective.name for objective in self.spec.parsed_objectives)
@@ -208,13 +225,12 @@ class Functions:
     def unstarted(self, work: Work) -> NewRun:
         """Return the record of a call before it was made."""
         tree = json.loads(work.candidate.config_json) | {"seed": work.seed}
-        source = f"{inspect.getmodule(self.function)}:{self.data[1]}"
         return NewRun(
             experiment_id=secrets.token_hex(6),
             run_type="optuna_trial",
             experiment_name=tree["experiment_name"],
             full_config_json=json.dumps(tree),
-            env_details_json=json.dumps({"function": source}),
+            env_details_json=json.dumps({"function": self._source()}),
             model_type=work.candidate.arm,
             seed=work.seed,
             study=work.place.study,

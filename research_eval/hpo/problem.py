@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from research_eval.hpo.space import Space
-from research_eval.records import NewRun, Place
+from research_eval.records import NewRun, Place, RunRecord
 
 if TYPE_CHECKING:
     from research_eval.hpo.spec import StudySpec
@@ -75,6 +75,9 @@ class Problem(Protocol):
             sampled: Values by path.
             name: Of the configuration.
         """
+
+    def tried_by(self, run: RunRecord) -> Candidate | None:
+        """Return what a run of another study tried, if this one could have tried it as well."""
 
     def task(self, work: Work) -> Task:
         """Return what carries out a run."""

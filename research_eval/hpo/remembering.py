@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from research_eval.errors import ConfigError
 from research_eval.hpo.book import Book
 from research_eval.hpo.problem import Problem
 from research_eval.hpo.spec import StudySpec
+from research_eval.hpo.warm_start import Known, find_known
 from research_eval.records import RunRecord
 from research_eval.store import Store
 from research_eval.store.studies import StudyRecord
@@ -21,14 +23,19 @@ VERSION = 1
 
 def remember(
     store: Store, spec: StudySpec, problem: Problem, book: Book, say: Callable[[str], None]
-) -> None:
+) -> list[Known]:
     """Record what is asked, and mark the trials that answer another question as history.
 
     Trials stay in the table whatever happens; samplers learn only from those that lie in the
     present space and were made with the present fixed part.
 
+    Returns:
+        What earlier runs tell the samplers: found once and kept, so that a study that is continued
+        goes on as if it had not been stopped.
+
     Raises:
-        ConfigError: If the study is about other data, so that its scores cannot be compared.
+        ConfigError: If the study is about other data, so that its scores cannot be compared, or
+            no run is of use for the warm start.
         StoreError: If it cannot be written.
     """
     now = _asked(spec, problem)
@@ -50,8 +57,35 @@ def remember(
             for line in _changes(before["spaces"], now["spaces"]):
                 say(f"the space has changed: {line}; trials outside of it are kept as history")
     _set_aside(book, now["since"])
+    _warm_up(store, spec, problem, before, now)
+    known = [_known(each) for each in now["known"]]
+    if known:
+        counts = ", ".join(f"{n} of {arm}" for arm, n in Counter(k.arm for k in known).items())
+        say(f"warm start from {now['asked']['warm_start']}: {counts} are known and not tried again")
     if now != before:
         store.save_study(spec.name, json.dumps(now, sort_keys=True))
+    return known
+
+
+def _warm_up(
+    store: Store, spec: StudySpec, problem: Problem, before: dict[str, Any], now: dict[str, Any]
+) -> None:
+    """Find what earlier runs tell, unless it was found when the same was asked before."""
+    asked, earlier = now["asked"], before.get("asked", {})
+    if spec.warm_start is None:  # said once, it need not be said again
+        asked["warm_start"] = earlier.get("warm_start")
+    names = ("warm_start", "objectives", "constraints")
+    if asked["warm_start"] is None:
+        now["known"] = []
+    elif all(asked[name] == earlier.get(name) for name in names):
+        now["known"] = before["known"]
+    else:
+        found = find_known(store, replace(spec, warm_start=asked["warm_start"]), problem)
+        now["known"] = json.loads(json.dumps([asdict(each) for each in found]))
+
+
+def _known(told: Mapping[str, Any]) -> Known:
+    return Known(told["arm"], told["params"], tuple(told["values"]), tuple(told["excess"]))
 
 
 def _asked(spec: StudySpec, problem: Problem) -> dict[str, Any]:

@@ -119,6 +119,8 @@ class StudySpec:
         seeds: Runs of each configuration; its score is their mean.
         share_budget: One sampler over all arms; then no verdict between them is given.
         confirm: Runs of each arm's winner on fresh seeds, after the search.
+        warm_start: A study, or a condition on runs: what they tried of this study's space is told
+            to the samplers before the first trial, and not tried again.
     """
 
     name: str = DEFAULT_NAME
@@ -135,6 +137,7 @@ class StudySpec:
     seeds: int = 1
     share_budget: bool = False
     confirm: int = 0
+    warm_start: str | None = None
 
     def __post_init__(self) -> None:
         """Name every mistake at once.

@@ -144,9 +144,9 @@ class Study:
         deadline = None if timeout is None else time.monotonic() + timeout
         book = Book(self.spec)
         book.read(store.study_runs(self.spec.name))
-        remember(store, self.spec, self.problem, book, audience.say)
+        known = remember(store, self.spec, self.problem, book, audience.say)
         table = Table(folder / self.table_name, book.objectives)
-        return Coordinator(self.spec, self.problem, book, store, audience, table, deadline)
+        return Coordinator(self.spec, self.problem, book, store, audience, table, known, deadline)
 
     def _result(self, coordinator: Coordinator, folder: Path) -> StudyResult:
         book = coordinator.book
@@ -241,7 +241,9 @@ def _study(
     db: str | Path | None,
     asked: Mapping[str, Any],
 ) -> Study:
-    fields = {name: tuple(each) if isinstance(each, list) else each for name, each in asked.items()}
+    fields: dict[str, Any] = {
+        name: tuple(each) if isinstance(each, list) else each for name, each in asked.items()
+    }
     if objective is None:
         return Study(StudySpec(**_fixed_part(base) | fields), db)
     if base is not None or not space:
