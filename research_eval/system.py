@@ -133,6 +133,15 @@ def gpu_names() -> list[str]:
     return [pynvml.nvmlDeviceGetName(handle) for pynvml, handle in _handles()]
 
 
+def free_gpu_memory() -> list[int]:
+    """Return the free bytes of the GPUs that this process may use; none without a driver.
+
+    Raises:
+        OSError: As `gpu_probes` does.
+    """
+    return [pynvml.nvmlDeviceGetMemoryInfo(handle).free for pynvml, handle in _handles()]
+
+
 def _handles() -> list[tuple[Any, Any]]:
     """Return the library and its handle of every visible GPU."""
     try:
@@ -146,14 +155,18 @@ def _handles() -> list[tuple[Any, Any]]:
     except pynvml.NVMLError as error:
         raise OSError(str(error)) from error
     try:
-        names = _visible_gpus(pynvml.nvmlDeviceGetCount())
+        names = visible_gpus(pynvml.nvmlDeviceGetCount())
         return [(pynvml, _handle(pynvml, name)) for name in names]
     except pynvml.NVMLError as error:
         raise OSError(f"{error} (CUDA_VISIBLE_DEVICES={os.environ.get(VISIBLE)})") from error
 
 
-def _visible_gpus(count: int) -> list[str]:
-    """Return the indices or UUIDs of the GPUs that CUDA would number from 0."""
+def visible_gpus(count: int) -> list[str]:
+    """Return the indices or UUIDs of the GPUs that CUDA would number from 0.
+
+    Args:
+        count: How many the machine has.
+    """
     named = os.environ.get(VISIBLE)
     if named is None:
         return [str(index) for index in range(count)]

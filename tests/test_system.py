@@ -104,7 +104,7 @@ class FakeNvml(SimpleNamespace):
         return SimpleNamespace(gpu=40 + handle)
 
     def nvmlDeviceGetMemoryInfo(self, handle):
-        return SimpleNamespace(used=2**20 * (handle + 1))
+        return SimpleNamespace(used=2**20 * (handle + 1), free=2**30 * (10 - handle))
 
     def nvmlDeviceGetPowerUsage(self, _handle):
         return 250_000
@@ -124,6 +124,7 @@ def test_gpus_are_numbered_as_the_process_sees_them(monkeypatch):
     assert system.gpu_names() == ["model 0", "model 1", "model 2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-two, 1")
     assert system.gpu_names() == ["model 2", "model 1"]
+    assert system.free_gpu_memory() == [8 * 2**30, 9 * 2**30]
     slice_, whole = (probe() for probe in system.gpu_probes())
     assert slice_ == {
         "sys/gpu0_memory_mb": 3,

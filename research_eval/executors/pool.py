@@ -19,9 +19,11 @@ from typing import Literal
 
 import torch
 
+from research_eval.errors import ConfigError
 from research_eval.executors.protocol import Listener
-from research_eval.executors.room import check_room
+from research_eval.executors.room import check_gpus, check_room
 from research_eval.jobs import Bench, Result, Task
+from research_eval.system import VISIBLE, free_gpu_memory, visible_gpus
 from research_eval.training.progress import Progress
 
 
@@ -31,7 +33,7 @@ class _Seat:
 
     url: str | Path
     num_threads: int
-    gpu: int | None
+    gpu: str | None
     is_for_one: bool
 
 
@@ -54,12 +56,13 @@ class Pool:
     Args:
         url: The store.
         workers: How many tasks run at once; each process gets an even share of the CPU.
-        gpus: Instead, one worker for each of these GPUs, which sees no other.
+        gpus: Instead, one worker for each of these GPUs, which sees no other. They are counted
+            among those that this process sees (`CUDA_VISIBLE_DEVICES`).
         fresh: Whether each task gets a process of its own, so that none inherits memory. Else a
             worker goes from task to task and keeps the data.
 
     Raises:
-        ConfigError: If the machine has no room for them.
+        ConfigError: If the machine has no room for them, or no such GPU.
     """
 
     def __init__(
@@ -70,8 +73,8 @@ class Pool:
         gpus: Sequence[int] = (),
         fresh: bool = False,
     ) -> None:
-        seen: Sequence[int | None] = gpus or [None] * workers
-        check_room(len(seen), gpus)
+        seen: Sequence[str | None] = _names_of(gpus) or [None] * workers
+        check_room(len(seen))
         share = threads_each(len(seen))
         self._seats = [_Seat(url, share, gpu, fresh) for gpu in seen]
         self._workers: list[_Worker] = []
@@ -168,6 +171,20 @@ def _context(method: Literal["forkserver", "spawn"]) -> ForkServerContext | Spaw
     return context
 
 
+def _names_of(gpus: Sequence[int]) -> list[str]:
+    """Return what CUDA calls these GPUs: an index of the machine, or a UUID."""
+    if not gpus:
+        return []
+    found = torch.cuda.device_count()
+    try:
+        free_bytes = free_gpu_memory()
+    except OSError as error:
+        raise ConfigError(f"the GPUs cannot be asked for their memory: {error}") from error
+    check_gpus(gpus, found, free_bytes)
+    names = visible_gpus(found)
+    return [names[gpu] for gpu in gpus]
+
+
 def threads_each(workers: int) -> int:
     """Return the CPU threads of each of several workers, at least one."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
@@ -191,7 +208,7 @@ def _serve(pipe: Connection, seat: _Seat) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C at the terminal reaches the parent alone, which passes it on once
     if seat.gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(seat.gpu)  # read when CUDA is first used
+        os.environ[VISIBLE] = seat.gpu  # read when CUDA is first used
     torch.set_num_threads(seat.num_threads)
     watcher = _ToParent(pipe)
     with closing(Bench(seat.url)) as bench, suppress(EOFError, KeyboardInterrupt):
