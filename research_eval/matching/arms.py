@@ -105,15 +105,15 @@ def match(
     given = Counter(experiment, prepared.dataset).cost(experiment.config.model_params)
     other = prepare_with(prepared.dataset, arm.experiment)
     counter = Counter(arm.experiment, prepared.dataset)
-    if timed or axis == "step_time":
-        watcher.say("steps of both are timed")
     times: tuple[float, float] | None = None
     with cpu_threads(experiment.config.training_params.num_threads):
         if axis == "step_time":
+            watcher.say("steps of both are timed until they take as long")
             scaled, times = _scaled_by_time(scaling, prepared, other, given)
         else:
             scaled = _scaled_by_count(scaling, counter, Target(axis, given.on(axis)))
             if timed:
+                watcher.say("steps of both are timed")
                 times = race(Steps(prepared), Steps(_having(other, scaled.params)))
     made = counter.cost(scaled.params)
     if times is not None:
