@@ -95,16 +95,17 @@ def _gather_all(
     Raises:
         ConfigError: If it fits none; what is wrong with the first one.
     """
-    found, problems = [], []
+    found: list[Evidence] = []
+    problems: dict[str, ConfigError] = {}
     for dataset in datasets:
         try:
             found.append(gather(store, dataset, request))
-        except ConfigError as error:
-            problems.append((dataset, error))
+        except ConfigError as problem:
+            problems[dataset] = problem
     if not found:
-        raise problems[0][1]
-    for dataset, error in problems:
-        warn(f"{dataset} is left out: {error}")
+        raise next(iter(problems.values()))
+    for dataset, problem in problems.items():
+        warn(f"{dataset} is left out: {problem}")
     return found
 
 

@@ -153,6 +153,21 @@ class Evidence:
         """Return the recorded search ranges of an arm by dotted path, as `x-knob` says them."""
         return marked_fields(self._schemas.get(arm, {}), "x-knob")
 
+    def code_versions(self, arm: str) -> int:
+        """Return by how many versions of its code an arm's configurations were made.
+
+        Runs that name other components, such as another router, have other code by nature, so
+        versions are counted for each choice of components.
+        """
+        fields = [*marked_fields(self._schemas.get(arm, {}), "x-plugin")]
+        versions: dict[str, set[str | None]] = {}
+        for run in self.runs.values():
+            if arm_of(run) == arm:
+                params = run.params
+                components = json.dumps([params.get(field) for field in fields])
+                versions.setdefault(components, set()).add(run.code_hash)
+        return max(map(len, versions.values()), default=0)
+
     def is_log(self, path: str) -> bool:
         """Return whether a parameter is declared on a logarithmic scale by any arm."""
         return any(self.knobs(arm).get(path, {}).get("kind") == "LogUniform" for arm in self.arms)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from research_eval.analysis.evidence import (
     Evidence,
     LeftOut,
     arm_of,
+    configuration_of,
     dataset_of,
-    marked_fields,
-    read_schema,
 )
 from research_eval.analysis.question import Question, Request
 from research_eval.errors import ConfigError, StoreError, did_you_mean
@@ -75,7 +73,7 @@ def gather(store: Store, dataset: str, request: Request) -> Evidence:
     question = request.question(runs)
     steps: list[Callable[[list[RunRecord]], Kept]] = [_of_one_data]
     if not request.any_code:
-        steps.append(lambda kept: _of_one_code(kept, store))
+        steps.append(_of_one_code)
     steps.append(lambda kept: _with_metric(kept, question))
     left_out = _of_trash(store, dataset)
     for step in steps:
@@ -130,34 +128,12 @@ def _of_one_data(runs: list[RunRecord]) -> Kept:
     return [run for run in runs if run.data_hash == main], left_out
 
 
-def _of_one_code(runs: list[RunRecord], store: Store) -> Kept:
-    """Keep, of runs with the same components, those of the newest code.
-
-    Runs of different components have different code hashes by nature: a router is a file.
-    """
-    newest: dict[tuple[str, ...], str | None] = {}
-    keys = [_components(run, marks) for run, marks in _with_marks(runs, store)]
-    for run, key in zip(runs, keys, strict=True):
-        newest[key] = run.code_hash
-    kept = [run for run, key in zip(runs, keys, strict=True) if run.code_hash == newest[key]]
+def _of_one_code(runs: list[RunRecord]) -> Kept:
+    """Keep, of the runs of each configuration, those of the newest code: only these pool."""
+    newest = {configuration_of(run): run.code_hash for run in runs}
+    kept = [run for run in runs if run.code_hash == newest[configuration_of(run)]]
     count = len(runs) - len(kept)
     return kept, [LeftOut("made by older code", count, "--any-code pools them")] if count else []
-
-
-def _with_marks(
-    runs: Sequence[RunRecord], store: Store
-) -> Iterable[tuple[RunRecord, Iterable[str]]]:
-    """Pair each run with the fields that name components, as the schema of its arm marks them."""
-    example = {arm_of(run): run.experiment_id for run in runs}
-    marks = {
-        arm: [*marked_fields(read_schema(store, run), "x-plugin")] for arm, run in example.items()
-    }
-    return [(run, marks[arm_of(run)]) for run in runs]
-
-
-def _components(run: RunRecord, fields: Iterable[str]) -> tuple[str, ...]:
-    params = run.params
-    return (arm_of(run), *(json.dumps(params.get(field)) for field in fields))
 
 
 def _with_metric(runs: list[RunRecord], question: Question) -> Kept:

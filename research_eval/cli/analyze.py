@@ -249,5 +249,5 @@ def _say_what_next(reports: Iterable[Report], *, is_planned: bool) -> None:
         note(f"next: open {printable(shlex.quote(str(page)))}")
     arms = [report.evidence.arms for report in reports]
     if pages and not is_planned and arms and len(arms[0]) > 1:
-        name = printable(shlex.quote(arms[0][-1]))
-        note(f"a planned comparison: research-eval analyze --candidate {name}")
+        planned = shlex.join(["research-eval", *_words(), "--candidate", arms[0][-1]])
+        note(f"a planned comparison: {printable(planned)}")

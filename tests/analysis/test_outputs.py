@@ -254,7 +254,7 @@ def test_a_confirmed_arm_is_not_compared_with_one_that_is_not(lab):
         for trial, config in enumerate(LR[:2]):
             lab.seeds(arm, MOE, config=config, study="s", phase="search", trial=trial)
     lab.seeds("moe", MOE, config=LR[0], study="s", phase="confirm")
-    (sentence, *_) = said(contrasts.OUTPUTS[0], lab.evidence(candidate="moe"))
+    sentence = said(contrasts.OUTPUTS[0], lab.evidence(candidate="moe"))[0]
     assert "only moe was confirmed on seeds that its search had not seen" in sentence
 
 
@@ -262,7 +262,9 @@ def test_seeds_of_the_search_are_said_to_flatter(lab):
     for arm, scores in (("dense", DENSE), ("moe", MOE)):
         for trial, config in enumerate(LR[:2]):
             lab.seeds(arm, scores, config=config, study="s", phase="search", trial=trial)
-    assert "which flatter what it chose" in said(contrasts.OUTPUTS[0], lab.evidence())[-1]
+    told = said(contrasts.OUTPUTS[0], lab.evidence())
+    assert told[-2].endswith("which flatter what it chose.")
+    assert told[-1].endswith("research-eval hpo --confirm 5.")
 
 
 # ------------------------------------------------------------------------------ ablation
@@ -339,6 +341,19 @@ def test_no_flags_are_said_to_be_none(lab):
     lab.run()
     with pytest.raises(NothingToShowError, match="no run carries a flag"):
         flags.frame(lab.evidence())
+
+
+def test_code_of_several_versions_is_told_but_another_router_is_none(lab):
+    for router in ("softmax", "sigmoid"):
+        config = {"model_params": {"router": router}}
+        lab.run("moe", config=config, code_hash=f"code of {router}")
+    evidence = lab.evidence()
+    assert provenance.frame(evidence)["code_versions"].item() == 1
+    lab.run("moe", config={"model_params": {"router": "softmax", "top_k": 1}}, code_hash="new")
+    evidence = lab.evidence()
+    assert len(evidence.runs) == 3
+    told = " ".join(said(provenance.OUTPUTS[0], evidence))
+    assert "Configurations of moe were made by 2 versions of its code" in told
 
 
 def test_provenance_tells_where_arms_were_not_treated_alike(lab):

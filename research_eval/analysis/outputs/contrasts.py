@@ -164,11 +164,11 @@ def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
         told.insert(
             0, f"Tuning budgets differ, so each architecture stands by its best of {first}."
         )
-    if (table[["phase_first", "phase_second"]] == "search").to_numpy().any():
-        told.append(
-            "The seeds compared are those of the search, which flatter what it chose; "
-            "research-eval hpo --confirm 5 runs fresh ones."
-        )
+    searched = (table[["phase_first", "phase_second"]] == "search").any(axis="columns")
+    if (searched & (table["obstacle"] == "")).any():
+        told.append("The seeds compared are those of the search, which flatter what it chose.")
+    if searched.any():
+        told.append("Seeds that a search has not seen: research-eval hpo --confirm 5.")
     return told
 
 

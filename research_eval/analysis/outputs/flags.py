@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from research_eval.analysis import words
 from research_eval.analysis.arms import choose_all
 from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.output import NothingToShowError, Output
@@ -41,9 +40,8 @@ def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
     chosen = choose_all(evidence)
     flagged = table[table["is_chosen"]]
     for (arm, flag), runs in flagged.groupby(["arm", "flag"], sort=False):
-        of = words.counted(len(chosen[str(arm)].runs), "run")
-        name = str(flag).replace("_", " ")
-        told.append(f"{len(runs)} of {of} that stand for {arm}: {name}, {runs['reason'].iloc[0]}.")
+        of = f"{len(runs)} of {len(chosen[str(arm)].runs)} runs that stand for {arm}"
+        told.append(f"{of}: {str(flag).replace('_', ' ')}, {runs['reason'].iloc[0]}.")
     if not told:
         told.append("None of the runs that stand for an architecture carries a flag.")
     return told

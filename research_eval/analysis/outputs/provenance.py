@@ -40,6 +40,7 @@ def frame(evidence: Evidence) -> pd.DataFrame:
                 "git_commit": _all(run.git_commit and run.git_commit[:12] for run in runs),
                 "uncommitted_runs": sum(run in uncommitted for run in ids),
                 "code": _all(run.code_hash and run.code_hash[:12] for run in runs),
+                "code_versions": evidence.code_versions(arm),
                 "data": _all(run.data_hash and run.data_hash[:12] for run in runs),
                 "data_source": _all(fact.get("data_source") for fact in facts),
                 "hardware": _all(run.hardware for run in runs),
@@ -69,6 +70,12 @@ def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
             )
         ]
         told.append(f"Tuning was not equal: {words.listed(tried)}.")
+    for arm, versions in zip(table["arm"], table["code_versions"], strict=True):
+        if versions > 1:
+            told.append(
+                f"Configurations of {arm} were made by {versions} versions of its code; only "
+                "seeds of one configuration are all of one."
+            )
     changed = int(table["uncommitted_runs"].sum())
     if changed:
         told.append(f"{words.counted(changed, 'run')} had uncommitted changes (runs show ID).")
@@ -99,7 +106,7 @@ OUTPUTS = (
             "seeds",
             "git_commit",
             "uncommitted_runs",
-            "code",
+            "code_versions",
             "data",
             "hardware",
             "contended_runs",
