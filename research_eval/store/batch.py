@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select, update
 
 from research_eval.records import RunStatus
 from research_eval.store.checks import storable
-from research_eval.store.params import write_params
+from research_eval.store.params import replace_params
 from research_eval.store.schema import (
     artifacts,
     attempts,
@@ -198,7 +198,7 @@ class Batch:
             connection.execute(
                 update(experiments).where(of_run).values(full_config_json=storable(changed))
             )
-            write_params(connection, self._key.experiment_id, config)
+            replace_params(connection, self._key.experiment_id, config)
 
     def _count_unacknowledged(self, connection: Connection) -> None:
         missing = sum(told["count"] for told in self._of("unacknowledged"))

@@ -103,7 +103,10 @@ class Ingester:
             offset = segment.start if offset is None else offset
             records, end, number, is_more = _next_records(segment, offset)
             if records or beat:
+                is_new = bool(records) and _is_start(records[0])
                 key = self._claimed(connection, segment.owner, records, is_live, beat)
+                if is_new:
+                    self._progress = _Progress(segment.key, offset, {})
                 progress = self._progress_at(connection, key, segment, offset)
                 batch = Batch(key, progress.summaries, self._name_ids)
                 for record in records:
@@ -331,6 +334,10 @@ def _next_records(segment: Segment, offset: int) -> tuple[list[Record], int, int
         number += count(record)
         offset = end
     return records, offset, number, False
+
+
+def _is_start(record: Record) -> bool:
+    return isinstance(record, Entry) and record.kind == "start"
 
 
 def _be_impatient(connection: Connection) -> None:

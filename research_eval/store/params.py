@@ -15,9 +15,14 @@ from research_eval.store.schema import params
 from research_eval.store.statements import write_rows
 
 
-def write_params(connection: Connection, experiment_id: str, config: Any) -> None:
-    """Write the rows of a configuration; those that the run had before are replaced."""
+def replace_params(connection: Connection, experiment_id: str, config: Any) -> None:
+    """Write the rows of a configuration in the place of those that the run had before."""
     connection.execute(params.delete().where(params.c.experiment_id == experiment_id))
+    write_params(connection, experiment_id, config)
+
+
+def write_params(connection: Connection, experiment_id: str, config: Any) -> None:
+    """Write the rows of a new run's configuration."""
     write_rows(
         connection,
         params,
