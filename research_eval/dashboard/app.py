@@ -42,8 +42,8 @@ ANSWERS: dict[str, Handler] = {
     "/series/later": curves.later,
     "/groups/series": curves.group_series,
     "/studies": studies.listed,
-    "/studies/{study}": studies.one,
-    "/studies/{study}/importance": studies.importance,
+    "/studies/{study:path}": studies.one,
+    "/importance": studies.importance,
     "/reports": files.reports,
 }
 """What answers in JSON, by address below `/api/v1`."""
@@ -59,7 +59,7 @@ PAGES = {
     "/runs/{run}/experts": ("experts", "Experts"),
     "/compare": ("compare", "Compare"),
     "/studies": ("studies", "Studies"),
-    "/studies/{study}": ("study", "Study"),
+    "/studies/{study:path}": ("study", "Study"),
     "/reports": ("reports", "Reports"),
     "/help": ("help", "Help"),
 }

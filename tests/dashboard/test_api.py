@@ -261,7 +261,7 @@ def test_a_study_is_told_with_every_trial(ask):
 
 
 def test_the_parameter_that_decides_is_found(ask):
-    rows = ask("/studies/search/importance")["rows"]
+    rows = ask("/importance", study="search")["rows"]
     shares = {row["parameter"]: row["importance"] for row in rows if row["arm"] == "moe"}
     assert shares["optimizer_params.lr"] > shares["model_params.top_k"]
 

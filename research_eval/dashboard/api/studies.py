@@ -89,8 +89,9 @@ def _trial(trial: Trial, **marks: bool) -> dict[str, Any]:
 
 def importance(site: Site, ask: Ask) -> dict[str, Any]:
     """Return how much each parameter decides whether a trial is among the best, by PED-ANOVA."""
-    record = _find(site, ask.part("study"))
+    name = ask.text("study", most=1000)
     ask.check()
+    record = _find(site, name)
     book = _recall(site, record)
     if book is None or not book.trials:
         raise ProblemError(404, f"study '{record.name}' has no trials yet")

@@ -150,6 +150,16 @@ let aboutStore;
 /** What the store holds and what may be named; asked once for each page. */
 export const about = () => (aboutStore ??= ask("meta"));
 
+const USUAL_CURVES = ["val_loss", "val_f1", "train_loss", "loss", "val_perplexity", "learning_rate"];
+
+/** The curves that are drawn if nobody chooses: none of single layers unless there is nothing else. */
+export function usualCurves(curves, most) {
+  const usual = USUAL_CURVES.filter((name) => curves.includes(name));
+  const others = curves.filter((name) => !/layer\d+$/.test(name));
+  const found = [usual, others, curves].find((names) => names.length) ?? [];
+  return found.slice(0, most);
+}
+
 /** Show a problem in place of what was asked for. */
 export function tell(host, problem) {
   if (!(problem instanceof Problem)) throw problem;

@@ -2,6 +2,7 @@
 
 import { faint, h, number, onPage } from "./base.js";
 import { heat } from "./heatmap.js";
+import { picture } from "./marks.js";
 
 const SIZE = 420;
 const TAU = 2 * Math.PI;
@@ -46,11 +47,11 @@ export function couplings(matrix, { most, load, isMutual }) {
       "stroke-width": 0.5 + (5 * weight) / top, "marker-end": isMutual ? null : "url(#arrow)" },
     h("svg:title", {}, `${from} ${sign} ${to}: ${number(weight)}`));
   });
-  const most_load = Math.max(...(load ?? [1]));
-  const nodes = matrix.map((_, e) => node(e, count, load ? heat(load[e] / most_load) : colour,
+  const mostLoad = Math.max(...(load ?? [1]));
+  const nodes = matrix.map((_, e) => node(e, count, load ? heat(load[e] / mostLoad) : colour,
     load ? `expert ${e}: load ${percent(load[e])}` : `expert ${e}`));
   const label = `The ${shown.length} strongest of ${edges.length} couplings of ${count} experts`;
-  return frame(label, SIZE, SIZE, arrow(colour), ...lines, ...nodes);
+  return picture(label, SIZE, SIZE, arrow(colour), ...lines, ...nodes);
 }
 
 /**
@@ -76,7 +77,7 @@ export function hypergraph(members) {
   const columns = members.map((_, edge) => (edge % Math.ceil(20 / w) ? null
     : h("svg:text", { x: side + edge * w + w / 2, y: 14, "text-anchor": "middle" }, String(edge))));
   const label = `${members.length} hyperedges over ${experts} experts`;
-  return frame(label, side + members.length * w + 8, head + experts * t + 6, ...lines, ...marks, ...rows, ...columns);
+  return picture(label, side + members.length * w + 8, head + experts * t + 6, ...lines, ...marks, ...rows, ...columns);
 }
 
 /**
@@ -113,7 +114,7 @@ export function flow(usage, transitions) {
       if (share * room > 9) drawn.push(h("svg:text", { x: left(step) + bar + 4, y: y + share * room / 2 + 4 }, String(e)));
     });
   });
-  return frame(`Paths of ${steps} steps over ${usage[0].length} experts`, width, height, ...drawn);
+  return picture(`Paths of ${steps} steps over ${usage[0].length} experts`, width, height, ...drawn);
 }
 
 /** Bands from one step to the next; what goes on is spread as `transitions` says. */
@@ -144,9 +145,3 @@ function bands(usage, transitions, step, { tops, left, bar, room }) {
 const arrow = (fill) => h("svg:defs", {}, h("svg:marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7,
   refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto" },
 h("svg:path", { d: "M0,0L8,4L0,8Z", fill })));
-
-function frame(label, width, height, ...content) {
-  return h("div", { class: "drawing", tabindex: 0, role: "region", "aria-label": label },
-    h("svg:svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label },
-      ...content));
-}

@@ -17,6 +17,8 @@ export function heat(share) {
 
 const HEAD_PX = 18;
 const SIDE_PX = 62;
+const WIDEST_PX = 46;
+const WRITTEN_PX = 40;
 
 export class Heatmap {
   /**
@@ -52,7 +54,7 @@ export class Heatmap {
     if (!this.values?.length) return;
     const [height, width] = [this.values.length, this.values[0].length];
     const room = Math.max(240, (this.canvas.parentElement.clientWidth || 600) - SIDE_PX - 8);
-    const cell = Math.max(5, Math.min(34, Math.floor(room / width)));
+    const cell = Math.max(5, Math.min(WIDEST_PX, Math.floor(room / width)));
     this.cell = [cell, Math.max(8, Math.min(26, cell))];
     const size = [SIDE_PX + width * cell, HEAD_PX + height * this.cell[1]];
     const scale = devicePixelRatio;
@@ -75,12 +77,21 @@ export class Heatmap {
       if (value === null) return;
       ctx.fillStyle = heat(value / this.top);
       ctx.fillRect(x, y, w - 1, t - 1);
+      if (w >= WRITTEN_PX) this.#write(ctx, value, x + w / 2, y + t / 2);
       if (this.chosen?.[0] === r && this.chosen[1] === c) {
         ctx.strokeStyle = css("--ink");
         ctx.lineWidth = 2;
         ctx.strokeRect(x, y, w - 1, t - 1);
       }
     }));
+  }
+
+  #write(ctx, value, x, y) {
+    ctx.fillStyle = value / this.top > 0.55 ? "#000" : "#fff";
+    ctx.font = "10px system-ui, sans-serif";
+    ctx.textAlign = "center";
+    ctx.textBaseline = "middle";
+    ctx.fillText(this.#text(value).replace(/(\.\d)\d* %/, "$1 %"), x, y);
   }
 
   #names(ctx) {

@@ -2,6 +2,7 @@
 
 import {
   Problem, about, ask, byId, h, looks, number, query, setState, shown, state, states, tell,
+  usualCurves,
 } from "../lib/base.js";
 import { Panel } from "../lib/panel.js";
 import { dialog, onChange, onKey } from "../lib/shell.js";
@@ -65,7 +66,7 @@ async function defaultPins() {
     .map((column) => /^metrics\.final_(val_\w+)$/.exec(column.name)?.[1])
     .filter(Boolean);
   if (scores.length || !listed.ids.length) return scores.slice(0, 2);
-  return (await about()).curves.slice(0, 2);
+  return usualCurves((await about()).curves, 2);
 }
 
 /** Draw the selected runs, or the first of the list. */
@@ -93,7 +94,7 @@ async function loadGroups() {
   const known = await about();
   const metric = known.curves.length ? scoresOf(known) : [];
   const found = await ask("groups", { q: state("q"), by: state("by"), metric });
-  panel ??= new Panel(byId("charts"), { defaults: known.curves.filter((n) => n.startsWith("val_")).slice(0, 2) });
+  panel ??= new Panel(byId("charts"), { defaults: usualCurves(known.curves, 2) });
   panel.colours = known.colours;
   panel.drawGroups({ q: state("q"), by: state("by") });
   const total = found.groups.reduce((sum, group) => sum + group.runs.length, 0);
