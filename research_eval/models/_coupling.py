@@ -72,6 +72,11 @@ def exchanges_messages(params: CoupledParams, coupling: str) -> bool:
     return coupling != "mean" and params.num_experts > 1
 
 
+def reads_by_content(params: CoupledParams) -> bool:
+    """Return whether experts are scored for the readout; one alone would always score 1."""
+    return params.readout == "content" and params.num_experts > 1
+
+
 @dataclass(frozen=True, slots=True)
 class Coupled:
     """What a coupling did.
@@ -128,9 +133,9 @@ class Readout(nn.Module):
 
     def __init__(self, params: CoupledParams) -> None:
         super().__init__()
-        if params.readout == "content":
+        self.by_content = reads_by_content(params)
+        if self.by_content:
             self.score_D = nn.Parameter(torch.zeros(params.embed_dim))
-        self.by_content = params.readout == "content"
         self.combine = projection(params.embed_dim, params.embed_dim)
         self.norm = nn.LayerNorm(params.embed_dim)
 
@@ -264,8 +269,8 @@ def coupled_cost(
     width, experts = params.embed_dim, params.num_experts
     feed_forward = feed_forward_params(params)
     block_flops = attention_flops(params, length, causal=context.causal) + 2 * feed_forward
-    content_flops = 4 * experts * width if params.readout == "content" else 0
-    content_params = width if params.readout == "content" else 0
+    content_flops = 4 * experts * width if reads_by_content(params) else 0
+    content_params = width if reads_by_content(params) else 0
     flops = experts * block_flops + coupling_flops + 2 * width**2 + content_flops
     weights = experts * (attention_params(params) + feed_forward) + coupling_params
     weights += width**2 + 2 * width + content_params

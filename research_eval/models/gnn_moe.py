@@ -47,6 +47,11 @@ class GNNMoEParams(CoupledParams):
     """Whether messages are divided by the sum of their weights, or summed as in the original."""
 
 
+def learns_weights(params: GNNMoEParams) -> bool:
+    """Return whether messages have weights; divided by its degree, the only one would be 1."""
+    return params.num_experts > 2 or params.normalize == "sum"
+
+
 class GraphRound(MessageRound):
     """One round of messages."""
 
@@ -54,14 +59,19 @@ class GraphRound(MessageRound):
         super().__init__()
         width, experts = params.embed_dim, params.num_experts
         self.by_degree = params.normalize == "degree"
-        self.edges_EE = nn.Parameter(torch.zeros(experts, experts))
-        self.content_2D = nn.Parameter(torch.empty(2, width).normal_(std=INIT_STD))
-        self.bias = nn.Parameter(torch.zeros(()))
+        self.learned = learns_weights(params)
+        if self.learned:
+            self.edges_EE = nn.Parameter(torch.zeros(experts, experts))
+            self.content_2D = nn.Parameter(torch.empty(2, width).normal_(std=INIT_STD))
+            self.bias = nn.Parameter(torch.zeros(()))
         self.neighbours = projection(width, width)
         self.itself = projection(width, width)
 
     def weights(self, x_TED: Tensor) -> Tensor:
-        """Return [T, E, E] in fp32, zero from an expert to itself."""
+        """Return [T, E, E] in fp32, zero from an expert to itself; [E, E] if nothing is learned."""
+        if not self.learned:
+            num_experts = x_TED.shape[1]
+            return 1 - torch.eye(num_experts, device=x_TED.device)
         with torch.autocast(x_TED.device.type, enabled=False):
             taker_TE, giver_TE = F.linear(x_TED.float(), self.content_2D.float()).unbind(-1)
             scores_TEE = taker_TE[:, :, None] + giver_TE[:, None, :] + self.bias
@@ -74,9 +84,9 @@ class GraphRound(MessageRound):
 
     def forward(self, x_TED: Tensor) -> tuple[Tensor, Tensor]:
         """Return the experts' vectors after the round, and the weights."""
-        weights_TEE = self.controlled(self.weights(x_TED))
-        messages_TED = exchange(weights_TEE, self.neighbours(x_TED))
-        return x_TED + F.gelu(self.itself(x_TED) + messages_TED), weights_TEE
+        weights = self.controlled(self.weights(x_TED))
+        messages_TED = exchange(weights, self.neighbours(x_TED))
+        return x_TED + F.gelu(self.itself(x_TED) + messages_TED), weights
 
 
 class GraphCoupling(nn.Module):
@@ -88,11 +98,11 @@ class GraphCoupling(nn.Module):
 
     def forward(self, x_TED: Tensor) -> Coupled:
         """Return the coupled experts."""
-        x_TED, weights = x_TED.contiguous(), []
+        x_TED, taken = x_TED.contiguous(), []
         for each in self.rounds:
-            x_TED, weights_TEE = each(x_TED)
-            weights.append(weights_TEE)
-        return Coupled(x_TED, tuple(weights))
+            x_TED, weights = each(x_TED)
+            taken.append(weights)
+        return Coupled(x_TED, tuple(taken))
 
 
 def build(params: GNNMoEParams, context: BodyContext) -> CoupledBody:
@@ -106,8 +116,11 @@ def cost(params: GNNMoEParams, context: BodyContext, length: int) -> BodyCost:
     if not exchanges_messages(params, params.coupling):
         return coupled_cost(params, context, length)
     width, experts, rounds = params.embed_dim, params.num_experts, params.gnn_layers
-    flops = 4 * width**2 * experts + 2 * experts**2 * width + 4 * experts * width
-    weights = 2 * width**2 + 2 * width + experts**2 + 1
+    flops = 4 * width**2 * experts + 2 * experts**2 * width
+    weights = 2 * width**2
+    if learns_weights(params):
+        flops += 4 * experts * width
+        weights += 2 * width + experts**2 + 1
     return coupled_cost(
         params,
         context,

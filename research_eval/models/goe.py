@@ -216,15 +216,19 @@ class GoE(nn.Module):
 
 
 def cost(params: GoEParams, context: BodyContext, length: int) -> BodyCost:
-    """Count the body: in each step one visit per token and one decision per decision maker."""
-    width, state = params.embed_dim, params.router_dim
-    router = 3 * state * (width + state) + state * params.num_experts
+    """Count the body: each step's visits per token, and one decision per decision maker."""
+    width, state, experts = params.embed_dim, params.router_dim, params.num_experts
+    router = 3 * state * (width + state) + state * experts
     decision = 2.0 * router / (1 if context.causal else length)
-    visit = visit_flops(params, params.num_experts, length, causal=context.causal)
     block = attention_params(params) + feed_forward_params(params)
-    visited = min(params.num_layers, params.num_experts)
+    if params.dispatch == "sparse":
+        visits = visit_flops(params, experts, length, causal=context.causal)
+        visited = min(params.num_layers, experts)
+    else:  # each expert in turn runs for everyone
+        visits = experts * visit_flops(params, 1, length, causal=context.causal)
+        visited = experts
     return BodyCost(
-        flops_per_token=params.num_layers * (visit + decision),
+        flops_per_token=params.num_layers * (visits + decision),
         active_params=visited * block + router + 6 * state + 4 * width,
     )
 

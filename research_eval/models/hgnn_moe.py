@@ -20,8 +20,9 @@ E experts, T positions, D width, H hyperedges, k experts of a hyperedge.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -92,11 +93,11 @@ def members_of(params: HGNNMoEParams) -> list[tuple[int, ...]]:
                 "all_triplets needs 3 experts, but num_experts = 2; take all_pairs or more experts",
             )
             return list(combinations(range(count), 3))
-        case "all":
-            return [tuple(range(count))]
-        case "ring" | "dynamic":
+        case "ring" | "dynamic" if params.hyperedge_size < count:
             size = range(params.hyperedge_size)
             return [tuple((expert + i) % count for i in size) for expert in range(count)]
+        case "all" | "ring" | "dynamic":
+            return [tuple(range(count))]
         case list(custom):
             for each in custom:
                 _require(len(set(each)) == len(each), f"{each} names an expert twice")
@@ -106,6 +107,17 @@ def members_of(params: HGNNMoEParams) -> list[tuple[int, ...]]:
                     f"experts are 0 to {count - 1}",
                 )
             return [tuple(each) for each in custom]
+
+
+def learns_members(params: HGNNMoEParams) -> bool:
+    """Return whether affinities decide who belongs to a hyperedge, and not all of them do."""
+    return params.hyperedges == "dynamic" and params.hyperedge_size < params.num_experts
+
+
+def learns_weights(params: HGNNMoEParams) -> bool:
+    """Return whether hyperedges have weights; W cancels out of K if no expert is in two of them."""
+    hyperedges = Counter(chain.from_iterable(members_of(params)))
+    return learns_members(params) or max(hyperedges.values(), default=0) > 1
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -130,7 +142,7 @@ class Hypergraph(nn.Module):
         for members_E, each in zip(members_HE, members, strict=True):
             members_E[list(each)] = 1.0
         self.size = params.hyperedge_size
-        self.dynamic = params.hyperedges == "dynamic"
+        self.dynamic = learns_members(params)
         if self.dynamic:
             self.affinity_HE = nn.Parameter(AFFINITY_LEAD * members_HE)
         else:
@@ -151,7 +163,9 @@ class HypergraphRound(MessageRound):
 
     def __init__(self, params: HGNNMoEParams, num_hyperedges: int) -> None:
         super().__init__()
-        self.weights_H = nn.Parameter(torch.zeros(num_hyperedges))
+        self.weights_H = (
+            nn.Parameter(torch.zeros(num_hyperedges)) if learns_weights(params) else None
+        )
         self.transform = projection(params.embed_dim, params.embed_dim)
         self.gated = params.edge_gate
         if self.gated:
@@ -161,10 +175,11 @@ class HypergraphRound(MessageRound):
     def weights(self, x_TED: Tensor, members_HE: Tensor) -> Tensor:
         """Return K in fp32: [E, E], or [T, E, E] if tokens gate the hyperedges."""
         with torch.autocast(x_TED.device.type, enabled=False):
-            weights_H1 = F.softplus(self.weights_H.float())[:, None]
             mean_HE = members_HE / members_HE.sum(dim=1, keepdim=True)
-            degree_E = (weights_H1 * members_HE).sum(dim=0)
-            taken_HE = per_degree(weights_H1 * members_HE, degree_E)
+            weighted_HE = members_HE
+            if self.weights_H is not None:
+                weighted_HE = F.softplus(self.weights_H.float())[:, None] * members_HE
+            taken_HE = per_degree(weighted_HE, weighted_HE.sum(dim=0))
             if not self.gated:
                 operator_EE: Tensor = taken_HE.t() @ mean_HE
                 return operator_EE
@@ -220,13 +235,13 @@ def cost(params: HGNNMoEParams, context: BodyContext, length: int) -> BodyCost:
     width, experts, hyperedges = params.embed_dim, params.num_experts, len(members_of(params))
     operator_flops = 2 * experts**2 * hyperedges
     flops: float = 2 * width**2 * experts + 2 * experts**2 * width
-    weights = width**2 + hyperedges
+    weights = width**2 + (hyperedges if learns_weights(params) else 0)
     if params.edge_gate:
         flops += 2 * experts * width + 2 * experts * hyperedges + operator_flops
         weights += width + 1
     else:
         flops += operator_flops / length
-    affinities = experts * hyperedges if params.hyperedges == "dynamic" else 0
+    affinities = experts * hyperedges if learns_members(params) else 0
     return coupled_cost(
         params,
         context,

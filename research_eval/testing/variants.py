@@ -30,11 +30,11 @@ def variants(
     numbers: list[dict[str, Any]] = [{}]
     if "num_experts" in kind.model_fields and "num_experts" not in fixed:
         numbers = [{"num_experts": number} for number in NUMBERS_OF_EXPERTS]
-    modes: list[dict[str, Any]] = [{}]
-    for field, options in _modes(kind).items():
-        modes += [{field: v} for v in options if v != start[field] and field not in fixed]
+    ways: list[dict[str, Any]] = [{}]
+    for field, options in modes(kind).items():
+        ways += [{field: v} for v in options if v != start[field] and field not in fixed]
     seen = []
-    for mode in modes:
+    for mode in ways:
         for number in numbers:
             values, repairs = repair(kind, start | number | mode)
             made = kind.model_validate(values)
@@ -44,17 +44,17 @@ def variants(
                 yield " ".join(f"{name}={value}" for name, value in changes.items()), made
 
 
-def _modes(kind: type[TransformerParams]) -> dict[str, list[Any]]:
+def modes(kind: type[TransformerParams]) -> dict[str, list[Any]]:
     """Return the values of each field that a model adds and that names a way to work."""
-    modes: dict[str, list[Any]] = {}
+    found: dict[str, list[Any]] = {}
     for name, info in kind.model_fields.items():
         if name in TransformerParams.model_fields:
             continue
         plugin_kind = plugin_kind_of(info)
         named = list(MAPS[plugin_kind]) if plugin_kind else _words(info.annotation)
         if named:
-            modes[name] = named
-    return modes
+            found[name] = named
+    return found
 
 
 def _words(annotation: Any) -> list[Any]:

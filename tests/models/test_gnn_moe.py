@@ -19,8 +19,12 @@ def stirred(module):
 def naive_round(layer, x_TED):
     """The original's loops: a linear layer on each ordered pair of experts, for each token."""
     num_tokens, num_experts, _ = x_TED.shape
-    content_1D = layer.content_2D.flatten()[None]
-    edges_EE = layer.edges_EE.sigmoid()
+    if layer.learned:
+        content_1D, bias = layer.content_2D.flatten()[None], layer.bias
+        edges_EE = layer.edges_EE.sigmoid()
+    else:  # then any weights will do
+        content_1D, bias = torch.randn(1, 2 * x_TED.shape[2]), torch.randn(())
+        edges_EE = torch.rand(num_experts, num_experts)
     rows = []
     for t in range(num_tokens):
         for i in range(num_experts):
@@ -28,7 +32,7 @@ def naive_round(layer, x_TED):
             for j in range(num_experts):
                 if i != j:
                     pair = torch.cat([x_TED[t, i], x_TED[t, j]])
-                    weight = (F.linear(pair, content_1D, layer.bias).sigmoid() * edges_EE[i, j])[0]
+                    weight = (F.linear(pair, content_1D, bias).sigmoid() * edges_EE[i, j])[0]
                     message, degree = message + weight * x_TED[t, j], degree + weight
             if layer.by_degree and num_experts > 1:
                 message = message / degree
@@ -73,9 +77,9 @@ def test_by_degree_the_size_of_messages_does_not_grow_with_the_number_of_experts
     for normalize in ("degree", "sum"):
         for num_experts in (2, 32):
             params = GNNMoEParams(embed_dim=8, num_experts=num_experts, normalize=normalize)
-            weights_TEE = GraphRound(params).weights(torch.randn(5, num_experts, 8))
-            taken[normalize, num_experts] = weights_TEE.sum(dim=-1).mean().item()
-            assert not weights_TEE.diagonal(dim1=1, dim2=2).any()
+            weights = GraphRound(params).weights(torch.randn(5, num_experts, 8))
+            taken[normalize, num_experts] = weights.sum(dim=-1).mean().item()
+            assert not weights.diagonal(dim1=-2, dim2=-1).any()
     assert taken["degree", 2] == pytest.approx(1)
     assert taken["degree", 32] == pytest.approx(1)
     assert taken["sum", 32] == pytest.approx(31 * taken["sum", 2], rel=0.1)

@@ -28,7 +28,8 @@ def stirred(module):
 
 def naive_round(layer, members, x_TED):
     """From experts to hyperedges, through the gate, and back, one hyperedge at a time."""
-    weights = F.softplus(layer.weights_H)
+    any_weights = torch.randn(len(members))  # where none are learned, they cancel out
+    weights = F.softplus(any_weights if layer.weights_H is None else layer.weights_H)
     y_TED = layer.transform(x_TED)
     rows = []
     for expert in range(x_TED.shape[1]):
