@@ -100,8 +100,8 @@ def _gather_all(
     for dataset in datasets:
         try:
             found.append(gather(store, dataset, request))
-        except ConfigError as problem:
-            problems[dataset] = problem
+        except ConfigError as error:
+            problems[dataset] = error
     if not found:
         raise next(iter(problems.values()))
     for dataset, problem in problems.items():

@@ -22,6 +22,7 @@ from research_eval.analysis.comparing import (
 )
 from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.output import NothingToShowError, Output
+from research_eval.analysis.question import Question
 from research_eval.analysis.statistics import Difference
 from research_eval.quantities import number
 
@@ -195,20 +196,22 @@ def _sentence(row: pd.Series[Any], evidence: Evidence) -> str:
     return f"{winner} beats {loser} by {by}{_costs(row, winner == first)}, {n}, {p_holm}."
 
 
-def _open(row: pd.Series[Any], question: Any, first: str, second: str) -> str:
+def _open(row: pd.Series[Any], question: Question, first: str, second: str) -> str:
     smallest = min(row["n_first"], row["n_second"])
     can = words.difference(row["detectable"], question)
     text = (
         f"No difference between {first} and {second} shown: {smallest} seeds can detect "
         f"{can} at best"
     )
+    if not question.margin and abs(row["delta"]) < 1e-12:
+        return f"{text}, and the means are equal"
     if question.margin:
         goal = f"the margin of {words.difference(question.margin, question)}"
     else:
         goal = f"the observed {words.difference(row['delta'], question)}"
     if np.isfinite(row["seeds_needed"]):
         return f"{text}, and {goal} would take {row['seeds_needed']:.0f} seeds each"
-    return f"{text}, and {goal} more than {statistics.MAX_SEEDS:,} seeds each"
+    return f"{text}, and {goal} would take more than {statistics.MAX_SEEDS:,} each"
 
 
 def _costs(row: pd.Series[Any], is_first: bool) -> str:
