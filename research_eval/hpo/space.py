@@ -141,6 +141,12 @@ def declared_knobs(experiment: Experiment) -> dict[str, Knob]:
     return {path: knob for path, info in fields.items() if (knob := knob_of(info)) is not None}
 
 
+def declared_space(experiment: Experiment) -> Space:
+    """Return the space of all declared ranges."""
+    fields, knobs = dict(_fields(experiment)), declared_knobs(experiment)
+    return Space(knobs, frozenset(path for path in knobs if _is_integer(*fields[path])))
+
+
 def arms_named(search: Iterable[str]) -> set[str]:
     """Return the arms that are named in brackets."""
     return {found[2] for text in search if (found := _ARM.match(text.strip()))}

@@ -16,6 +16,9 @@ Floats = npt.NDArray[np.float64]
 TYPICAL_SCALE = 0.25
 """Length scale of a single coordinate that is most probable before anything is observed."""
 
+_VERY_FAR = 1e5
+"""Standard deviations below which the first term of the asymptotic series is exact."""
+
 _ROOT5 = math.sqrt(5)
 
 
@@ -152,17 +155,19 @@ def log_expected_improvement(mean: Floats, sd: Floats, best: float) -> Floats:
 
 def _log_h(z: Floats) -> Floats:
     """Return log(phi(z) + z Phi(z)) with full precision for any z."""
-    safe = np.minimum(z, -1.0)
-    ratio = np.log(special.erfcx(-safe / math.sqrt(2)) * -safe) + math.log(math.pi / 2) / 2
-    far = -(safe**2) / 2 - math.log(2 * math.pi) / 2 + _log1mexp(np.minimum(ratio, -1e-300))
-    very_far = -(safe**2) / 2 - math.log(2 * math.pi) / 2 - 2 * np.log(-safe)
-    near_z = np.maximum(z, -1.0)
-    density = np.exp(-(near_z**2) / 2) / math.sqrt(2 * math.pi)
-    near = np.log(density + near_z * special.ndtr(near_z))
-    return np.where(z > -1, near, np.where(z > -1e6, far, very_far))
+    constant = math.log(2 * math.pi) / 2
+    low = np.clip(z, -_VERY_FAR, -1.0)
+    ratio = np.log(special.erfcx(-low / math.sqrt(2)) * -low) + math.log(math.pi / 2) / 2
+    far = -(low**2) / 2 - constant + _log1mexp(ratio)
+    lowest = np.minimum(z, -_VERY_FAR)
+    very_far = -(lowest**2) / 2 - constant - 2 * np.log(-lowest)
+    high = np.maximum(z, -1.0)
+    near = np.log(np.exp(-(high**2) / 2 - constant) + high * special.ndtr(high))
+    return np.where(z > -1, near, np.where(z > -_VERY_FAR, far, very_far))
 
 
 def _log1mexp(x: Floats) -> Floats:
     """Return log(1 - exp(x)) for x < 0."""
-    is_near = x > -math.log(2)
-    return np.where(is_near, np.log(-np.expm1(x)), np.log1p(-np.exp(np.minimum(x, -1e-300))))
+    half = -math.log(2)
+    near = np.log(-np.expm1(np.maximum(x, half)))
+    return np.where(x > half, near, np.log1p(-np.exp(np.minimum(x, half))))

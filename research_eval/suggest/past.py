@@ -14,7 +14,7 @@ from typing import Any
 from research_eval.config import Experiment, canonical_json, load_text
 from research_eval.errors import ConfigError, DataError, did_you_mean
 from research_eval.hpo.configurations import Configurations
-from research_eval.hpo.space import Space, declared_knobs
+from research_eval.hpo.space import Space, declared_knobs, declared_space
 from research_eval.hpo.spec import Objective, StudySpec
 from research_eval.knobs import (
     Choice,
@@ -95,16 +95,23 @@ class Arm:
 
     @cached_property
     def held(self) -> dict[str, Any]:
-        """Return what is kept as it is in all runs; nothing while there are few."""
+        """Return what is kept as it is in all runs.
+
+        Nothing while there are few, and nothing where the rest has few points left to try.
+        """
         points = {canonical_json(each.searched) for each in self.recorded}
         if len(points) < ENOUGH:
             return {}
         first = self.recorded[0].searched
-        return {
+        held = {
             path: value
             for path, value in first.items()
             if all(each.searched[path] == value for each in self.recorded)
         }
+        whole = declared_space(self.recorded[-1].experiment)
+        free = {path: knob for path, knob in whole.knobs.items() if path not in held}
+        size = Space(free, whole.integers).size()
+        return {} if size is not None and size < 2 * len(points) else held
 
     @cached_property
     def configurations(self) -> Configurations:

@@ -16,7 +16,7 @@ from research_eval.suggest.surrogate import Cost
 
 Source = Literal["model", "exploit", "explore", "perturb", "random", "spread", "tpe", "replicate"]
 
-TRIES = 400
+TRIES = 200
 """Points that are drawn before a space counts as exhausted."""
 
 Mend = Callable[[Point], Point]
