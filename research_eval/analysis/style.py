@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from operator import itemgetter
 from typing import Any
 
 import matplotlib as mpl
@@ -23,6 +24,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 RC: Any = {
     "axes.edgecolor": MUTED,
+    "axes.formatter.useoffset": False,
     "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.labelsize": 9,
@@ -71,6 +73,10 @@ def figure(
     return made, list(axes.flat)
 
 
+_TICKS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))
+"""Within a decade, of an axis up to one decade long, up to three, and longer."""
+
+
 def log_scale(axes: Axes, *, x: bool = False, y: bool = False) -> None:
     """Make an axis logarithmic, with plain numbers at its ticks: 20, 500, 3k, 2M.
 
@@ -80,7 +86,9 @@ def log_scale(axes: Axes, *, x: bool = False, y: bool = False) -> None:
         if is_meant:
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
             low, high = axis.get_view_interval()
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+            axis.set_major_locator(
+                LogLocator(subs=_TICKS[int(high > 10 * low) + int(high > 1000 * low)])
+            )
             axis.set_major_formatter(EngFormatter(sep=""))
             axis.set_minor_formatter(NullFormatter())
 
@@ -104,23 +112,27 @@ def label_rows(axes: Axes, names: Sequence[str], notes: Sequence[str]) -> None:
 def label_ends(
     axes: Axes, ends: Sequence[tuple[str, float, float]], colour: dict[str, str]
 ) -> None:
-    """Write names beside the ends of lines, pushed apart where they would overlap.
+    """Write names beside points, mostly ends of lines, pushed upwards where they would overlap.
 
     Args:
         axes: With its limits final.
-        ends: Text, and x and y of the end of its line in data coordinates.
+        ends: Text, and x and y of its point in data coordinates.
         colour: Of each text.
     """
-    to_points = axes.transData.transform
-    placed = sorted((float(to_points((x, y))[1]), text, x, y) for text, x, y in ends)
-    least = mpl.rcParams["font.size"] * 1.25 * axes.figure.dpi / 72
-    height = -float("inf")
-    for wanted, text, x, y in placed:
-        height = max(wanted, height + least)
+    points = 72 / axes.figure.dpi
+    size = mpl.rcParams["font.size"]
+    taken: list[tuple[float, float, float]] = []  # left, right and height of what stands already
+    for text, x, y in sorted(ends, key=lambda end: end[2]):
+        left, wanted = axes.transData.transform((x, y)) * points
+        right, height = left + 0.65 * size * len(text), wanted
+        for other_left, other_right, other in sorted(taken, key=itemgetter(2)):
+            if left < other_right and other_left < right and height < other + 1.25 * size:
+                height = max(height, other + 1.25 * size)
+        taken.append((left, right, height))
         axes.annotate(
             text,
             (x, y),
-            xytext=(6, (height - wanted) * 72 / axes.figure.dpi),
+            xytext=(6, height - wanted),
             textcoords="offset points",
             va="center",
             color=colour.get(text, INK),
