@@ -19,6 +19,9 @@ from research_eval.analysis.words import counted, listed
 
 EXPECTED, SO_FAR = "expected best", "best so far"
 
+MAX_BANDS = 3
+"""Architectures up to which intervals are drawn; with more, they are in the table only."""
+
 MAX_PAIRS = 5
 """Pairs of architectures whose crossings are told one by one."""
 
@@ -112,13 +115,16 @@ def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
 
 
 def _caveats(frame: pd.DataFrame, trials: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
-    for arm, curve in by_arm(frame, evidence):
-        without = curve["without_score"].iloc[0]
-        if without:
-            yield (
-                f"{without} of {counted(len(curve), 'trial')} of {arm} ended without a score and "
-                "count as its worst."
-            )
+    without = [
+        f"{arm} {curve['without_score'].iloc[0]} of {len(curve)}"
+        for arm, curve in by_arm(frame, evidence)
+        if curve["without_score"].iloc[0]
+    ]
+    if without:
+        yield (
+            f"Trials that ended without a score count as the worst of their architecture: "
+            f"{listed(without)}."
+        )
     curves = by_arm(trials[trials["score"].notna()], evidence)
     so_far = [
         f"{arm}: {origins(own, evidence)}"
@@ -171,13 +177,12 @@ def _crossings(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
     for (one, its), (other, theirs) in combinations(curves.items(), 2):
         places = tuning_curves.crossings(its, theirs)
         if places:
-            told = ", ".join(map(str, places))
-            found.append(
-                f"The curves of {one} and {other} cross at {told} trials: which one is better "
-                "depends on the budget."
-            )
+            found.append(f"{one} and {other} at {listed(map(str, places))} trials")
+    if not found:
+        return []
     more = len(found) - MAX_PAIRS
-    return found[:MAX_PAIRS] + ([f"{more} more pairs of curves cross."] if more > 0 else [])
+    told = "; ".join(found[:MAX_PAIRS] + ([f"{more} more pairs"] if more > 0 else []))
+    return [f"Which one is better depends on the budget where curves cross: {told}."]
 
 
 def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
@@ -196,17 +201,15 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
 def _panel(axes: Axes, frame: pd.DataFrame, x: str, label: str, evidence: Evidence) -> None:
     colour = style.colours(evidence.arms)
     common = frame.groupby("arm")[x].max().min()
+    has_bands = frame["arm"].nunique() <= MAX_BANDS
     ends = []
     for arm, curve in by_arm(frame, evidence):
         steps = "default" if (curve["statistic"] == EXPECTED).all() else "steps-post"
         axes.plot(curve[x], curve["best"], color=colour[arm], alpha=0.35, drawstyle=steps)
         within = curve[curve[f"in_common_{x}"]]
         axes.plot(within[x], within["best"], color=colour[arm], drawstyle=steps)
-        axes.fill_between(
-            within[x], within["low"], within["high"], color=colour[arm], alpha=0.15, linewidth=0
-        )
-        axes.plot(within[x], within["low"], color=colour[arm], linewidth=0.6, linestyle=":")
-        axes.plot(within[x], within["high"], color=colour[arm], linewidth=0.6, linestyle=":")
+        if has_bands:
+            _band(axes, within[x], within, colour[arm])
         ends.append((arm, float(curve[x].iloc[-1]), float(curve["best"].iloc[-1])))
     if frame["arm"].nunique() > 1:
         axes.axvline(common, color=style.MUTED, linestyle=":", linewidth=1)
@@ -225,6 +228,13 @@ def _panel(axes: Axes, frame: pd.DataFrame, x: str, label: str, evidence: Eviden
     style.label_ends(axes, ends, colour)
 
 
+def _band(axes: Axes, x: pd.Series[float], curve: pd.DataFrame, colour: str) -> None:
+    """Fill the interval, and draw its ends: where one of them is open, the other still holds."""
+    axes.fill_between(x, curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
+    for end in ("low", "high"):
+        axes.plot(x, curve[end], color=colour, linewidth=0.6, linestyle=":")
+
+
 OUTPUTS = (
     Output(
         name="budget_curve",
@@ -234,8 +244,9 @@ OUTPUTS = (
             "What a search has found after so many trials. For random search it is the expected "
             "best of n trials (U-statistic; the CSV has the V-statistic too) with the 95 % "
             "interval of the median best of n fresh trials, open where the trials are too few to "
-            "say; for any other search it is the best so far. Beyond the budget that all had, "
-            "curves are pale and are not compared."
+            "say, and drawn for up to three architectures; for any other search it is the best so "
+            "far. Beyond the budget that all had, curves are pale and are not compared. A lead on "
+            "a curve is no verdict: that is what the contrasts are for."
         ),
         frame=frame,
         draw=draw,

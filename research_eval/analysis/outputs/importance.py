@@ -186,6 +186,7 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
         panel.set_title(f"{arm}, {rows['n_trials'].max()} trials", color=colour[arm])
         panel.set_xlim(left=0)
         panel.grid(visible=False, axis="y")
+    for panel in axes[max(0, len(shown) - columns) : len(shown)]:
         panel.set_xlabel("share of the importance")
     for unused in axes[len(shown) :]:
         unused.remove()

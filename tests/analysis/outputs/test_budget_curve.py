@@ -69,7 +69,7 @@ def test_architectures_are_compared_where_all_had_the_budget(lab, study):
 
 def test_where_curves_cross_is_told(lab, study):
     study("s", "tpe", {"dense": [0.8, 0.8, 0.8], "moe": [0.7, 0.9, 0.9]})
-    assert "The curves of dense and moe cross at 2 trials" in told(lab.evidence())
+    assert "where curves cross: dense and moe at 2 trials." in told(lab.evidence())
 
 
 def test_a_shared_budget_gives_no_verdict(lab, study):
@@ -83,7 +83,7 @@ def test_a_trial_without_a_score_costs_budget_and_counts_as_the_worst(lab, study
     study("s", "random", {"moe": [0.5, "FAILED", 0.7, "DIVERGED"]})
     frame = OUTPUT.frame(lab.evidence())
     np.testing.assert_allclose(frame["best"], expected_best(np.array([0.5, 0.5, 0.7, 0.5])))
-    assert "2 of 4 trials of moe ended without a score" in told(lab.evidence())
+    assert "count as the worst of their architecture: moe 2 of 4." in told(lab.evidence())
 
 
 def test_a_pruned_trial_has_the_last_score_of_its_curve(lab, study):
