@@ -115,6 +115,14 @@ def test_a_recorded_run_is_read(base, recorded):
     assert (read.stdout, read.stderr) == ("0.75\n", "")
 
 
+def test_a_recorded_run_is_analysed(base, recorded, tmp_path):
+    where = ["--db", str(recorded), "--output-dir", str(tmp_path / "out")]
+    told = ask(base, "research-eval", "analyze", *where)
+    assert told.returncode == 0, told.stderr
+    assert "0.75" in told.stdout
+    assert "<style>" in (tmp_path / "out" / "unnamed_report.html").read_text()
+
+
 def test_training_says_what_is_missing_and_how_to_get_it(base, tmp_path):
     file = tmp_path / "first.json"
     config = {"experiment_name": "a", "model_type": "dense", "dataset_name": "parity"}
