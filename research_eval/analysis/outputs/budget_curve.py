@@ -243,12 +243,14 @@ OUTPUTS = (
         meaning=(
             "What a search has found after so many trials. For random search it is the expected "
             "best of n trials (U-statistic; the CSV has the V-statistic too) with the 95 % "
-            "interval of the median best of n fresh trials, open where the trials are too few to "
-            "say, and drawn for up to three architectures; for any other search it is the best so "
-            "far. Beyond the budget that all had, curves are pale and are not compared. A lead on "
-            "a curve is no verdict: that is what the contrasts are for."
+            "interval of the median best of n fresh trials: open where the trials are too few to "
+            "say, and drawn for up to three architectures; of skewed scores the mean may lie "
+            "outside of it. For any other search the curve is the best so far. Beyond the budget "
+            "that all had, curves are pale and are not compared. A lead on a curve is no verdict: "
+            "that is what the contrasts are for."
         ),
         frame=frame,
+        max_rows=8,
         draw=draw,
         sentences=sentences,
     ),

@@ -151,6 +151,7 @@ OUTPUTS = (
             "research-eval metrics."
         ),
         frame=frame,
+        max_rows=8,
         draw=draw,
         sentences=sentences,
     ),

@@ -213,6 +213,7 @@ OUTPUTS = tuple(
         order=85 + place,
         meaning=heat.meaning,
         frame=partial(frame, heat),
+        max_rows=8,
         draw=partial(draw, heat),
         sentences=partial(sentences, heat),
     )

@@ -102,6 +102,8 @@ def _on_grid(values: list[Any], knob: Mapping[str, Any]) -> Grid:
         return *grid_places(ranks.astype(float)), True
     if knob["kind"] == "LogUniform" and (numbers > 0).all():
         numbers = np.log(numbers)
+    elif knob.get("step"):
+        numbers = np.round(numbers / knob["step"], 6)
     return *grid_places(numbers), True
 
 

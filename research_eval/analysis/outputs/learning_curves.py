@@ -204,6 +204,7 @@ OUTPUTS = (
             "that were pruned are dashed; a cross ends those that diverged."
         ),
         frame=frame,
+        max_rows=8,
         draw=draw,
         sentences=sentences,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -39,6 +40,12 @@ COSTS = (
     ),
 )
 
+_COLUMNS = [
+    *("arm", "run", "status", "quality", "quality_low", "quality_high"),
+    *("cost", "cost_low", "cost_high", "n", "condition", "hypervolume"),
+    *("reference_quality", "reference_cost", "configuration"),
+]
+
 _NAMED = ["arm", "run", "quality", "cost"]
 
 MAX_NAMED = 6
@@ -52,9 +59,10 @@ MAX_CROSSES = 40
 
 
 def frame(cost: Cost, evidence: Evidence) -> pd.DataFrame:
-    """Return a row for each configuration and condition, those with the most configurations first.
+    """Return a row for each configuration and condition of measurement.
 
-    Columns: those of `costs.points` and of `costs.judge`.
+    Conditions with the most configurations come first, and fronts before what is behind them. What
+    the columns are, `costs.points` and `costs.judge` say.
 
     Raises:
         NothingToShowError: If no run has both the cost and the deciding metric.
@@ -71,7 +79,12 @@ def frame(cost: Cost, evidence: Evidence) -> pd.DataFrame:
         raise NothingToShowError(f"no run recorded {names} beside {evidence.question.metric}")
     conditions = found["condition"].value_counts().index
     judged = [judge(found[found["condition"] == c], evidence.question.sign) for c in conditions]
-    return pd.concat(judged, ignore_index=True)
+    ranked = [own.sort_values(["status", "cost"], key=_rank) for own in judged]
+    return pd.concat(ranked, ignore_index=True)[_COLUMNS]
+
+
+def _rank(column: pd.Series[Any]) -> pd.Series[Any]:
+    return column.map(["front", "tied", "dominated"].index) if column.name == "status" else column
 
 
 def sentences(cost: Cost, frame: pd.DataFrame, evidence: Evidence) -> list[str]:
@@ -106,6 +119,9 @@ def _front(cost: Cost, own: pd.DataFrame, where: str, evidence: Evidence) -> lis
     )
     if tied:
         said += f"; {tied} {'is' if tied == 1 else 'are'} behind them only within noise"
+    single = int((front["n"] < 2).sum())
+    if single and (own["n"] > 1).any():
+        said += f"; {single} of the front {'has' if single == 1 else 'have'} one seed only"
     volumes = [f"{arm} {rows['hypervolume'].iloc[0]:.2f}" for arm, rows in by_arm(own, evidence)]
     reference = own.iloc[0]
     if own["hypervolume"].isna().all():

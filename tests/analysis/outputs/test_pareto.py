@@ -54,6 +54,8 @@ def test_one_seed_is_as_noisy_as_the_others(lab):
     near, far = point(lab, "moe", 0.81, 200), point(lab, "goe", 0.5, 200)
     found = statuses(PARAMS, lab.evidence())
     assert (found[near], found[far]) == ("tied", "dominated")
+    point(lab, "goe", 0.95, 300)
+    assert "1 of the front has one seed only" in told(PARAMS, lab.evidence())
 
 
 def test_points_are_means_over_seeds_with_intervals(lab):
