@@ -89,14 +89,18 @@ def evaluate(
             observe(batch, output)
     network.train(was_training)
     complete = max_batches is None or max_batches * batch_size >= len(batches)
-    num_targets = int(targets)
-    loss = float(loss_sum) / num_targets if num_targets else float("nan")
-    if confusion is not None:
-        scores = classification_scores(confusion.cpu().numpy())
-    else:
-        num_bytes = batches.split.num_bytes if complete else None
-        scores = language_scores(loss, num_targets=num_targets, num_bytes=num_bytes)
-    return Evaluation({"loss": loss, **scores}, experts.report())
+    num_bytes = batches.split.num_bytes if complete else None
+    scores = _scores(float(loss_sum), int(targets), confusion, num_bytes)
+    return Evaluation(scores, experts.report())
+
+
+def _scores(
+    loss_sum: float, num_targets: int, confusion_CC: Tensor | None, num_bytes: int | None
+) -> dict[str, float]:
+    loss = loss_sum / num_targets if num_targets else float("nan")
+    if confusion_CC is not None:
+        return {"loss": loss, **classification_scores(confusion_CC.cpu().numpy())}
+    return {"loss": loss, **language_scores(loss, num_targets=num_targets, num_bytes=num_bytes)}
 
 
 def _confusion(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
