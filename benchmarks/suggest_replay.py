@@ -1,4 +1,4 @@
-"""Compare ways to suggest configurations: on made-up spaces and on recorded runs.
+r"""Compare ways to suggest configurations: on made-up spaces and on recorded runs.
 
     python benchmarks/suggest_replay.py     # 20 instances of each space, the table
     python benchmarks/suggest_replay.py --spaces moe --instances 4 --methods tpe,ours --no-table
@@ -8,6 +8,21 @@ the true loss of the configuration that looks best by then, above the lowest los
 ours <= 0.6 x warm TPE in the geometric mean of the three spaces and <= 0.75 x in each, never above
 random; on the table, where both may only propose its rows, <= 0.9 x of warm TPE's area under the
 curve of normalised regret; nothing illegal, nothing twice, <= 0.2 s of CPU time per suggestion.
+
+The table, `suggest_table.parquet`, holds every configuration of these runs with its final_val_loss
+on a Markov chain of order 2; `--record` wrote it from their store:
+
+    research-eval hpo --json benchmarks/suggest_table.json --study-name suggest_table \
+      --model-type dense,moe,goe --sampler random --pruner none --objective final_val_loss:min \
+      --search batch_size=16,32,64 --search model_params.embed_dim=16,32,64 \
+      --search optimizer_params.lr=1e-4:3e-2 --n-trials 660 --db table.db
+    # interrupted after 236 trials; the same of dense,moe with --seed 1, after 28
+    research-eval suggest --db table.db --any-code --strategy random --model-type dense,moe \
+      --n 360 --max-params 120k --seed 5 --output-dir rnd
+    research-eval suggest --db table.db --any-code --strategy random --model-type dense \
+      --n 110 --max-params 30k --seed 6 --output-dir rnd2
+    research-eval run rnd/*.json rnd2/*.json --db table.db     # as many as there was time for
+    python benchmarks/suggest_replay.py --record table.db
 
 `original` is the rule of the framework that this one replaces: the best three, each twice, every
 number times 1 +- 10 % and every option flipped now and then, on no scale and without repair.
@@ -23,7 +38,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -75,6 +90,13 @@ METHODS: dict[str, Method] = {
 }
 
 
+class Length(NamedTuple):
+    """Configurations on record at first, and rounds after that."""
+
+    history: int
+    rounds: int
+
+
 @dataclass
 class Replay:
     """One method on one landscape.
@@ -111,7 +133,9 @@ class Record:
         return self.true[min(known, key=lambda pair: pair[0])[1]] if known else math.inf
 
 
-def replay(instance: Instance, optimum: float, number: int, method: Method) -> Replay:
+def replay(
+    instance: Instance, optimum: float, number: int, method: Method, length: Length
+) -> Replay:
     """Return how a method does on an instance; all methods begin with the same history."""
     noise = np.random.default_rng([7, number])
     record, found = Record(), Replay()
@@ -120,10 +144,10 @@ def replay(instance: Instance, optimum: float, number: int, method: Method) -> R
         true = instance.loss(point.params)
         record.add(point, true, true + noise.normal(0, NOISE))
 
-    for each in Portfolio(SPACE, legal, [], seed=1000 + number).random(HISTORY):
+    for each in Portfolio(SPACE, legal, [], seed=1000 + number).random(length.history):
         observe(each.point)
     found.regrets.append(record.best() - optimum)
-    for turn in range(ROUNDS):
+    for turn in range(length.rounds):
         seed = 100 * number + turn
         start = time.process_time()
         search = Portfolio(SPACE, legal, [*record.tried.values()], seed=seed)
@@ -174,6 +198,29 @@ class Table:
             else Tried(self.points[i], Outcome.COMPLETED, (float(self.losses[i]),))
             for i in places
         ]
+
+
+def record_table(database: str) -> None:
+    """Write the table of all configurations in a store."""
+    import pandas as pd
+
+    from research_eval.store import Store
+    from research_eval.suggest.past import Question, read_past
+
+    with Store.open(database, mode="ro") as store:
+        past = read_past(store, Question(any_code=True))
+    rows = [
+        {
+            "model_type": past.arms[each.point.arm].model_type,
+            "params": json.dumps(each.point.params, sort_keys=True),
+            "loss": each.loss if each.outcome is Outcome.COMPLETED else math.nan,
+            "seconds": each.seconds,
+        }
+        for each in past.tried
+        if each.outcome is not Outcome.UNKNOWN
+    ]
+    pd.DataFrame(rows).to_parquet(TABLE, index=False, compression="zstd")
+    print(f"{len(rows)} configurations written to {TABLE}")
 
 
 def _space_of(arm: str, points: Sequence[Point]) -> Space:
@@ -230,18 +277,31 @@ def main() -> None:
     parser.add_argument("--spaces", default=",".join(SPACES))
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--instances", type=int, default=20)
+    parser.add_argument("--history", type=int, default=HISTORY)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--table", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--made-up", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--record", metavar="DB", help="write the table anew from a store")
     asked = parser.parse_args()
+    if asked.record:
+        record_table(asked.record)
+        return
+    length = Length(asked.history, asked.rounds)
     names = asked.methods.split(",")
     if asked.made_up:
-        _report_made_up(asked.spaces.split(","), names, asked.instances)
+        _report_made_up(asked.spaces.split(","), names, asked.instances, length)
     if asked.table:
         _report_table(Table(TABLE), asked.instances)
 
 
-def _report_made_up(spaces: Sequence[str], names: Sequence[str], instances: int) -> None:
-    print("space    method     regret after 3 rounds and 10   illegal   twice   CPU s/suggestion")
+def _report_made_up(
+    spaces: Sequence[str], names: Sequence[str], instances: int, length: Length
+) -> None:
+    early_turn = min(3, length.rounds)
+    print(
+        f"space    method     regret after {early_turn} rounds -> {length.rounds}"
+        "   illegal   twice   CPU s/suggestion"
+    )
     ratios = []
     for space in spaces:
         cases = [Instance(space, number) for number in range(instances)]
@@ -249,9 +309,9 @@ def _report_made_up(spaces: Sequence[str], names: Sequence[str], instances: int)
         last: dict[str, list[float]] = {}
         for name in names:
             pairs = zip(cases, optima, itertools.count())
-            found = [replay(case, best, n, METHODS[name]) for case, best, n in pairs]
+            found = [replay(case, best, n, METHODS[name], length) for case, best, n in pairs]
             last[name] = [each.regrets[-1] for each in found]
-            early = float(np.mean([each.regrets[3] for each in found]))
+            early = float(np.mean([each.regrets[early_turn] for each in found]))
             low, high = _interval(last[name])
             count = sum(each.suggestions for each in found)
             print(

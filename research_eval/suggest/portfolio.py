@@ -43,18 +43,13 @@ PROMISING = 0.25
 class Portfolio(Search):
     """A `Search` that learns from what was tried."""
 
-    @property
-    def can_model(self) -> bool:
-        """Whether there is enough to learn from."""
-        return bool(self.ranked) and len(self.targets.tried) >= 2
-
     def auto(self, n: int) -> Iterator[Proposal]:
         """Propose by the model, or evenly spread points while there is too little to learn from.
 
         Of six proposals one is a perturbation of the best that the model likes best, and one is
         the least known among the promising.
         """
-        if len(self.targets.tried) < FEWEST or not self.can_model:
+        if len(self.targets.tried) < FEWEST:
             yield from self._first_steps(n)
             return
         hedges: tuple[Source, ...] = ("exploit", "explore") if n >= HEDGED else ()

@@ -155,13 +155,12 @@ class Search:
 
     def perturb(self, n: int, variations: int) -> Iterator[Proposal]:
         """Propose so many variations of each of the best, then more of the first ones."""
-        parents = self.ranked[: self._top_n]
-        order = [each for each in parents for _ in range(variations)] or [None]  # type: ignore[list-item]
+        order = [each for each in self.ranked[: self._top_n] for _ in range(variations)]
 
         def one(place: int) -> Proposal | None:
             return self._variation(order[place % len(order)], "perturb")
 
-        return self._several(n if parents else 0, one)
+        return self._several(n if order else 0, one)
 
     def _variation(self, parent: Tried, source: Source) -> Proposal | None:
         axes = self.encoding.axes[parent.point.arm]

@@ -30,6 +30,9 @@ from research_eval.training.progress import Watcher
 _VARIATION = re.compile(r"_var\d+_[0-9a-f]{8}$")
 LONGEST_NAME = 150
 
+_NEEDED = {"perturb": 1, "gp": 2, "tpe": 2}
+"""Finished configurations without which a strategy can do nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -141,6 +144,8 @@ class Suggester:
         self.past: Past = read_past(store, question)
         self._request = request
         self._watcher = watcher
+        if request.budget is not None and not any(each.seconds for each in self.past.tried):
+            raise DataError("no finished run tells how long one takes, so --budget says nothing")
         self._recorded = _hashes(store, self.past)
         self._made: dict[object, tuple[str, tuple[str, ...]]] = {}
         self._counters: dict[str, Counter] = {}
@@ -168,14 +173,13 @@ class Suggester:
             DataError: If the strategy needs a run that completed, and there is none.
         """
         request, search = self._request, self._search
-        if request.strategy in ("perturb", "gp", "tpe") and not search.can_model:
-            least = "one" if request.strategy == "perturb" else "two"
-            if not search.ranked or request.strategy != "perturb":
-                raise DataError(
-                    f"--strategy {request.strategy} needs {least} finished configurations with "
-                    f"{self.past.objective.name}, but there are {len(search.ranked)}; auto and "
-                    "random need none"
-                )
+        least, finished = _NEEDED.get(request.strategy, 0), len(search.ranked)
+        if finished < least:
+            raise DataError(
+                f"--strategy {request.strategy} needs {least} or more finished configurations "
+                f"with {self.past.objective.name}, but there are {finished}; auto and random need "
+                "none"
+            )
         ways: dict[str, Callable[[], Iterator[Proposal]]] = {
             "auto": lambda: search.auto(request.count),
             "gp": lambda: search.model(request.count),

@@ -137,7 +137,8 @@ def test_what_diverged_and_what_was_pruned_cannot_hide_the_others():
 def test_nothing_completed_means_nothing_is_known():
     point = Point("moe", Knobs().model_dump())
     assert not targets([tried(point, outcome=Outcome.DIVERGED)]).tried
-    assert not search([tried(point, outcome=Outcome.UNKNOWN)]).can_model
+    unknown = search([tried(point, outcome=Outcome.UNKNOWN)])
+    assert {p.source for p in unknown.auto(3)} == {"spread"}
 
 
 def test_noise_is_pooled_over_configurations():

@@ -178,6 +178,12 @@ def test_a_budget_that_nothing_fits_gives_nothing(lab):
     assert lab.suggest(budget=0.01) == []
 
 
+def test_a_budget_needs_times(lab):
+    lab.run(metrics={"total_training_time_seconds": None})
+    with pytest.raises(DataError, match="no finished run tells how long one takes"):
+        lab.suggest(budget=60)
+
+
 # --------------------------------------------------------------------------------------- bad input
 
 
@@ -190,7 +196,7 @@ def test_one_run(lab):
     lab.run()
     found = lab.suggest()
     assert [each.kind for each in found] == ["spread"] * 4 + ["perturb"] * 2
-    with pytest.raises(DataError, match=r"gp needs two finished configurations.*there are 1"):
+    with pytest.raises(DataError, match=r"gp needs 2 or more finished configurations.*there are 1"):
         lab.suggest(strategy="gp")
 
 
@@ -199,7 +205,7 @@ def test_only_runs_that_came_to_nothing(lab, status):
     for n in (1, 2, 3):
         lab.run(moe(num_layers=n), math.nan if status == "DIVERGED" else None, status=status)
     assert {each.kind for each in lab.suggest()} == {"spread"}
-    with pytest.raises(DataError, match="perturb needs one finished"):
+    with pytest.raises(DataError, match="perturb needs 1 or more finished"):
         lab.suggest(strategy="perturb")
 
 
