@@ -20,6 +20,8 @@ from research_eval.records import NewRun, RunStatus
 from research_eval.store import Store
 from research_eval.store.browsing import Browser
 
+from .browser import find_chromium, started
+
 HOSTILE = "</script><img src=x onerror=\"document.title='taken'\">🦉"
 """A name that runs as a script wherever it is not taken as text."""
 
@@ -241,3 +243,13 @@ def address(filled):
 def serve():
     """Return what starts the command on a free port: a context of address and process."""
     return lambda file, *options: dashboard(file, "--port", "0", *options)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real browser; without one its tests are skipped, and the summary says so."""
+    programs = find_chromium()
+    if programs is None:
+        pytest.skip("NO PAGE WAS LOOKED AT: there is no Chromium (apt-get install chromium-driver)")
+    with started(programs) as made:
+        yield made

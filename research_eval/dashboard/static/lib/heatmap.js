@@ -91,7 +91,8 @@ export class Heatmap {
     ctx.font = "10px system-ui, sans-serif";
     ctx.textAlign = "center";
     ctx.textBaseline = "middle";
-    ctx.fillText(this.#text(value).replace(/(\.\d)\d* %/, "$1 %"), x, y);
+    const text = this.options.unit && this.#text(value).replace(/(\.\d)\d* %/, "$1 %");
+    ctx.fillText(text || String(Number(value.toPrecision(2))), x, y);
   }
 
   #names(ctx) {

@@ -2,6 +2,7 @@
 
 import { about, ask, h, looks, onPage, setState, shown, state, states, tell } from "./base.js";
 import { LineChart } from "./chart.js";
+import { onTheme } from "./shell.js";
 
 const BUCKETS = 400;
 const MOST_PINS = 12;
@@ -24,6 +25,7 @@ export class Panel {
     this.problem = h("div", {});
     this.grid = h("div", { class: "chart-grid" });
     host.replaceChildren(this.#controls(), this.problem, this.grid);
+    onTheme(() => this.#redraw());
   }
 
   get pins() {
@@ -99,13 +101,20 @@ export class Panel {
   // ---------------------------------------------------------------------------------- drawing
 
   #redraw(metrics = this.pins) {
-    this.#keep(this.pins);
+    const kept = this.#worthDrawing();
+    this.#keep(kept);
     const view = this.#view;
     const look = this.grouping ? this.#lookOfGroup() : this.#lookOfRun();
-    for (const metric of metrics) {
+    for (const metric of metrics.filter((each) => kept.includes(each))) {
       const curves = (this.curves.get(metric) ?? []).map((curve) => Object.assign(curve, look(curve)));
       this.#chart(metric).show(curves, view);
     }
+  }
+
+  /** What was pinned; of what nobody pinned only what these runs have. */
+  #worthDrawing() {
+    const known = this.pins.filter((metric) => this.curves.get(metric)?.length);
+    return states("pin").length || !known.length ? this.pins : known;
   }
 
   #lookOfRun() {

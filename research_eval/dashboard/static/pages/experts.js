@@ -24,6 +24,7 @@ const TITLES = {
 };
 
 let found = null;
+let parts = [];
 
 // --------------------------------------------------------------------------------------- load
 
@@ -39,7 +40,7 @@ function loads() {
   const last = steps.length - 1;
   const at = Math.max(0, steps.indexOf(Number(state("step") || steps[last])));
   const slider = h("input", { id: "step", type: "range", min: 0, max: last, value: at, input: draw });
-  const layer = h("select", { id: "layer", change: draw }, ...layers.map((each, i) =>
+  const layer = h("select", { "aria-label": "Layer", change: draw }, ...layers.map((each, i) =>
     h("option", { value: i, selected: String(each) === state("layer") }, `layer ${each}`)));
 
   function draw(event) {
@@ -58,7 +59,7 @@ function loads() {
     h("p", { class: "quiet" }, `Share of the work that each expert did; even would be ${percent(1 / experts)}.`
       + (of > steps.length ? ` ${steps.length} of ${of} evaluations are shown.` : "")),
     h("div", { class: "bar" }, h("label", {}, "evaluation ", slider, " ", label)), layerHost,
-    h("div", { class: "bar" }, h("h3", {}, "Over time"), h("label", {}, layer)), timeHost);
+    h("div", { class: "bar" }, h("h3", {}, "Over time"), layer), timeHost);
   part.draw = draw;
   return part;
 }
@@ -152,7 +153,7 @@ function arrays() {
     const shown = isGroups ? values.map(share) : ["coupling", "similarity", "coactivation"].includes(current)
       ? values.map((row, i) => row.map((value, j) => (i === j ? null : value))) : values;
     const map = new Heatmap(mapHost, { title: TITLES[current], rows: isGroups ? "group" : isPaths ? "step" : "expert",
-      columns: "expert", unit: isGroups || isPaths || current === "transitions" ? percent : number });
+      columns: "expert", unit: isGroups || isPaths || current === "transitions" ? percent : null });
     queueMicrotask(() => map.show(shown));
   }
 
@@ -168,7 +169,6 @@ function arrays() {
     draw();
   }
 
-  onTheme(draw);
   const part = h("section", { "aria-labelledby": "arrays-title" },
     h("h2", { id: "arrays-title" }, "Couplings, groups and paths"), tabs, body);
   part.draw = draw;
@@ -206,13 +206,14 @@ async function load() {
       + "not been evaluated yet."));
     return;
   }
-  const parts = [found.load && loads(), found.measures.length && measures(), arrays()].filter(Boolean);
+  parts = [found.load && loads(), found.measures.length && measures(), arrays()].filter(Boolean);
   host.replaceChildren(head(), flagList(), ...parts);
   for (const part of parts) await part.draw();
 }
 
 try {
   await load();
+  onTheme(() => parts.forEach((part) => part.draw()));
   onChange(async () => {
     if (found.status === "RUNNING") await load();
   });

@@ -5,7 +5,7 @@ import {
   usualCurves,
 } from "../lib/base.js";
 import { Panel } from "../lib/panel.js";
-import { dialog, onChange, onKey } from "../lib/shell.js";
+import { dialog, onChange, onKey, onTheme } from "../lib/shell.js";
 import { Table, titleOf } from "../lib/table.js";
 
 const MOST_ROWS = 5000;
@@ -83,7 +83,9 @@ function drawn() {
     return seed === null || seed === undefined ? name : `${name} · seed ${seed}`;
   };
   colours = looks(chosen.map((row) => listed.keys[row]));
-  const runs = chosen.map((row) => ({ id: listed.ids[row], key: listed.keys[row], label: label(row) }));
+  const labels = chosen.map(label);
+  const distinct = (text, id) => (labels.indexOf(text) === labels.lastIndexOf(text) ? text : `${text} · ${id.slice(0, 8)}`);
+  const runs = chosen.map((row, i) => ({ id: listed.ids[row], key: listed.keys[row], label: distinct(labels[i], listed.ids[row]) }));
   const isSame = runs.map((run) => run.id).join() === panel.runs.map((run) => run.id).join();
   if (!isSame) panel.draw(runs);
 }
@@ -216,6 +218,10 @@ byId("choose").addEventListener("click", () => chooseColumns().catch((e) => tell
 byId("compare").addEventListener("click", compare);
 addEventListener("popstate", reload);
 
+onTheme(() => {
+  colours = looks([...colours.keys()]);
+  table?.redraw();
+});
 onKey("/", () => filter.focus());
 onKey("j", () => table?.move(1));
 onKey("k", () => table?.move(-1));
