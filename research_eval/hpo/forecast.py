@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from research_eval.config import Experiment, load_text
-from research_eval.errors import ConfigError
+from research_eval.errors import CollapsedError, ConfigError, DivergedError, StoppedError
 from research_eval.hpo.configurations import Configurations
-from research_eval.hpo.space import Space, grid_values
-from research_eval.prepare import Plan, build_network, plan, prepare
+from research_eval.knobs import is_number
+from research_eval.prepare import Plan, Prepared, build_network, plan, prepare, prepare_with
 from research_eval.records import ListRecorder
+from research_eval.spec import Dataset
 from research_eval.training.progress import Nobody, StopSignal, Watcher
 from research_eval.training.train import Files, Trainer, steps_of
 
@@ -25,6 +29,11 @@ EVAL_EVERY = 3
 evaluation are not timed, since they load and allocate what all others use again."""
 TIMED_BATCHES = 4
 """Of the validation split."""
+LONGEST_SAMPLE_S = 5.0
+"""After which a sample ends with the step that goes on; then its quickest step counts."""
+
+_End = Callable[..., Any]
+"""`min` or `max`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,8 @@ class Forecast:
 
     Attributes:
         runs: How many are made: one for each trial and seed, and those that confirm.
-        smallest: Cost of a run with every whole number at its lowest; likewise `largest`.
+        smallest: Cost of a run with everything that changes costs at its least; `largest`, at its
+            most.
     """
 
     arm: str
@@ -70,31 +80,50 @@ def forecast(problem: Configurations, watcher: Watcher, *, num_threads: int) -> 
     """
     spec = problem.spec
     found = []
+    dataset = None
     for arm, trials in spec.shares(tuple(problem.spaces)).items():
-        costs = [_cost(_extreme(problem, arm, place), watcher, num_threads) for place in (0, -1)]
+        if dataset is None:  # all arms have the same
+            dataset = prepare(_experiment(problem, arm, {}), watcher).dataset
+        costs = [_cost(_extreme(problem, arm, dataset, end), num_threads) for end in (min, max)]
         found.append(Forecast(arm, trials, trials * spec.seeds + spec.confirm, *costs))
     return found
 
 
-def _extreme(problem: Configurations, arm: str, place: int) -> Experiment:
-    """Return an arm's configuration with every whole number at one end, the rest at defaults."""
-    space: Space = problem.spaces[arm]
-    ends = {
-        path: sorted(grid_values(knob, is_integer=True))[place]
-        for path, knob in space.knobs.items()
-        if path in space.integers
+def _extreme(problem: Configurations, arm: str, dataset: Dataset, end: _End) -> Prepared:
+    """Return an arm's configuration with everything that changes costs at one end.
+
+    Numbers are at their least or their greatest. Of other options the one counts that takes the
+    fewest or the most operations. How weights are updated stays at its defaults.
+    """
+    knobs = {
+        path: knob.corners()
+        for path, knob in problem.spaces[arm].knobs.items()
+        if path.partition(".")[0] not in ("optimizer_params", "scheduler_params")
     }
-    candidate = problem.complete(arm, ends, f"{problem.spec.name} {arm}")
+    values = {path: end(ends) for path, ends in knobs.items() if all(map(is_number, ends))}
+    for path in knobs.keys() - values.keys():
+        plans = {}
+        for option in knobs[path]:
+            with suppress(ConfigError):  # not with the others, or not on this data
+                tried = _experiment(problem, arm, {**values, path: option})
+                made = plan(prepare_with(dataset, tried))
+                plans[option] = made.flops, made.memory_bytes
+        if plans:
+            values[path] = end(plans, key=plans.__getitem__)
+    return prepare_with(dataset, _experiment(problem, arm, values))
+
+
+def _experiment(problem: Configurations, arm: str, values: Mapping[str, Any]) -> Experiment:
+    candidate = problem.complete(arm, values, f"{problem.spec.name} {arm}")
     if candidate is None:
         raise ConfigError(
-            f"no configuration of {arm} is legal with {ends} and what the base fixes; "
+            f"no configuration of {arm} is legal with {dict(values)} and what the base fixes; "
             "free one of the related parameters with --search path"
         )
     return load_text(candidate.config_json, base_dir=problem.spec.base_dir)
 
 
-def _cost(experiment: Experiment, watcher: Watcher, num_threads: int) -> Cost:
-    prepared = prepare(experiment, watcher)
+def _cost(prepared: Prepared, num_threads: int) -> Cost:
     config = prepared.experiment.config
     per_epoch, steps = steps_of(config, len(prepared.dataset.train))
     every = config.training_params.eval_every
@@ -113,28 +142,45 @@ def _cost(experiment: Experiment, watcher: Watcher, num_threads: int) -> Cost:
     torch.set_num_threads(config.training_params.num_threads or num_threads)
     with tempfile.TemporaryDirectory(prefix="research-eval-") as folder:
         files = Files(Path(folder))
-        network = build_network(prepared)
-        Trainer(short, network, prepared.dataset, clock, files, Nobody(), StopSignal()).run()
+        trainer = Trainer(
+            short, build_network(prepared), prepared.dataset, clock, files, Nobody(), clock.stop
+        )
+        clock.began = time.perf_counter()
+        with suppress(StoppedError, DivergedError, CollapsedError):  # what was timed counts
+            trainer.run()
     torch.set_num_threads(before)
-    per_step, sampled_evaluation = clock.paces()
+    per_step, sampled_evaluation = clock.paces(min(batches, TIMED_BATCHES))
     per_evaluation = sampled_evaluation * batches / min(batches, TIMED_BATCHES)
     return Cost(steps * per_step + evaluations * per_evaluation, plan(prepared))
 
 
 @dataclass(slots=True)
 class _Clock(ListRecorder):
-    """A recorder that notes when each step was over."""
+    """A recorder that notes when each step was over, and ends the sample when it takes long."""
 
     times: dict[int, float] = field(default_factory=dict)
+    began: float = 0.0
+    stop: StopSignal = field(default_factory=StopSignal)
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:  # noqa: ARG002 - only the time counts
         """Note the time of the step's first point; an evaluation comes after that."""
-        self.times.setdefault(step, time.perf_counter())
+        now = time.perf_counter()
+        self.times.setdefault(step, now)
+        if now - self.began > LONGEST_SAMPLE_S:
+            self.stop.number = signal.SIGTERM
 
-    def paces(self) -> tuple[float, float]:
-        """Return the seconds of a step, and of an evaluation with what is saved after it."""
+    def paces(self, batches: int) -> tuple[float, float]:
+        """Return the seconds of a step, and of an evaluation with what is saved after it.
+
+        Args:
+            batches: Of an evaluation.
+        """
         middle = 2 * EVAL_EVERY
         gaps = {step: self.times[step] - self.times[step - 1] for step in self.times if step > 1}
         steps = [gaps[s] for s in gaps if s > EVAL_EVERY and s % EVAL_EVERY != 1]
-        per_step = statistics.median(steps)
-        return per_step, max(0.0, gaps[middle + 1] - per_step)
+        if middle + 1 in gaps:
+            per_step = statistics.median(steps)
+            return per_step, max(0.0, gaps[middle + 1] - per_step)
+        first = self.times.get(1, time.perf_counter()) - self.began
+        per_step = min([first, *gaps.values()])
+        return per_step, batches * per_step / 3  # forward is a third of a step

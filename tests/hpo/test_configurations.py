@@ -7,11 +7,14 @@ import pytest
 from research_eval.config import load_file, load_text
 from research_eval.errors import DataError
 from research_eval.hpo import Study, StudySpec, optimize
+from research_eval.hpo import forecast as forecasting
 from research_eval.hpo.configurations import Configurations
 from research_eval.hpo.sampling import Sampler
-from research_eval.records import RunStatus
+from research_eval.prepare import prepare
+from research_eval.records import RunStatus, leaves
 from research_eval.registry import MODELS_MAP
 from research_eval.store import Store
+from research_eval.training.progress import Nobody
 
 SMALL = {
     "dataset_name": "parity",
@@ -146,3 +149,30 @@ def test_data_that_cannot_be_had_stops_the_study_and_records_nothing(tmp_path):
         optimize(base, n_trials=3, arms=["dense"], db=tmp_path / "s.db")
     with Store.open(tmp_path / "s.db", mode="ro") as store:
         assert store.runs() == []
+
+
+def test_a_forecast_varies_everything_that_changes_costs():
+    ranges = ("model_params.num_heads=2", "model_params.embed_dim=8", "model_params.num_layers=2,3")
+    spec = StudySpec(base=SMALL, arms=("moe",), search=ranges)
+    problem = Configurations(spec)
+    dataset = prepare(forecasting._experiment(problem, "moe", {}), Nobody()).dataset
+    low, high = (
+        forecasting._extreme(problem, "moe", dataset, end).experiment.config for end in (min, max)
+    )
+    space = problem.spaces["moe"].knobs
+    for path in ("model_params.num_layers", "model_params.ff_factor", "batch_size"):
+        ends = space[path].corners()
+        values = [dict(leaves(each.model_dump(mode="json")))[path] for each in (low, high)]
+        assert values == [min(ends), max(ends)], path
+    assert low.model_params.moe_layers != "all"
+    assert high.model_params.moe_layers == "all"
+    assert low.optimizer_params.lr == high.optimizer_params.lr
+
+
+def test_a_sample_that_takes_long_ends_early(monkeypatch):
+    monkeypatch.setattr(forecasting, "LONGEST_SAMPLE_S", 0.0)
+    search = ("model_params.embed_dim=8", "model_params.num_layers=1", "model_params.num_heads=2")
+    problem = Configurations(StudySpec(base=SMALL, arms=("dense",), search=search))
+    [found] = forecasting.forecast(problem, Nobody(), num_threads=1)
+    assert found.smallest.seconds > 0
+    assert found.largest.seconds > 0
