@@ -12,15 +12,19 @@ OPTIONS = ("pre", "post", "none")
 
 
 def trials(number, seed):
-    """Return values of four parameters and a score that three of them decide."""
+    """Return values of five parameters, and a score that all but `dropout` decide."""
     generator = np.random.default_rng(seed)
     lr = 10 ** generator.uniform(-4, -1, number)
     dropout = generator.uniform(0, 0.5, number)
     layers = generator.integers(1, 7, number)
     norm = generator.integers(0, 3, number)
+    heads = generator.integers(1, 5, number)
     lr[:2], dropout[:2], layers[:2] = (1e-4, 1e-1), (0, 0.5), (1, 6)  # the whole span is tried
-    score = -((np.log10(lr) + 2.5) ** 2) - 0.2 * abs(layers - 3) - 0.3 * (norm == 1)
-    return {"lr": lr, "dropout": dropout, "layers": layers, "norm": norm}, score
+    heads[:2] = 1, 4
+    score = (
+        -9 * (heads != 2) - ((np.log10(lr) + 2.5) ** 2) - 0.2 * abs(layers - 3) - 0.3 * (norm == 1)
+    )
+    return {"lr": lr, "dropout": dropout, "layers": layers, "norm": norm, "heads": heads}, score
 
 
 def optunas(values, score, quantile):
@@ -29,6 +33,7 @@ def optunas(values, score, quantile):
         "dropout": FloatDistribution(0, 0.5),
         "layers": IntDistribution(1, 6),
         "norm": CategoricalDistribution(OPTIONS),
+        "heads": IntDistribution(1, 4),
     }
     study = optuna.create_study(direction="maximize")
     for place, value in enumerate(score):

@@ -97,7 +97,16 @@ def test_a_pruned_trial_has_the_last_score_of_its_curve(lab, study):
 def test_confirmation_is_no_part_of_the_search(lab, study):
     study("s", "random", {"moe": SCORES})
     lab.seeds("moe", [0.99, 0.98], study="s", trial=1, phase="confirm")
-    assert OUTPUT.frame(lab.evidence())["trials"].max() == 4
+    best = OUTPUT.frame(lab.evidence())["best"]
+    np.testing.assert_allclose(best, expected_best(np.array(SCORES)))
+
+
+def test_a_trial_of_which_one_seed_failed_has_no_score(lab, study):
+    study("s", "tpe", {"moe": [0.5, 0.6]})
+    where = {"study": "s", "trial": 9, "phase": "search", "config": {"a": 1}}
+    lab.run("moe", 0.9, 0, **where)
+    lab.run("moe", None, 1, status="FAILED", **where)
+    assert OUTPUT.frame(lab.evidence())["best"].tolist() == [0.5, 0.6, 0.6]
 
 
 def test_several_seeds_of_a_configuration_are_one_trial(lab):

@@ -50,12 +50,13 @@ def test_what_is_behind_only_within_noise_is_tied(lab):
 
 
 def test_one_seed_is_as_noisy_as_the_others(lab):
-    point(lab, "dense", [0.80, 0.84, 0.82], 100)
-    near, far = point(lab, "moe", 0.81, 200), point(lab, "goe", 0.5, 200)
+    point(lab, "dense", [0.80, 0.84, 0.82], 1000)
+    point(lab, "dense", 0.81, 100)
+    near, far = point(lab, "moe", 0.80, 200), point(lab, "goe", 0.5, 200)
     found = statuses(PARAMS, lab.evidence())
     assert (found[near], found[far]) == ("tied", "dominated")
     point(lab, "goe", 0.95, 300)
-    assert "1 of the front has one seed only" in told(PARAMS, lab.evidence())
+    assert "2 of the front have one seed only" in told(PARAMS, lab.evidence())
 
 
 def test_points_are_means_over_seeds_with_intervals(lab):
@@ -66,11 +67,10 @@ def test_points_are_means_over_seeds_with_intervals(lab):
     assert row["cost_low"] == row["cost_high"] == 100
 
 
-def test_confirmed_seeds_replace_those_of_the_search(lab, study):
-    study("s", "random", {"moe": [0.99]})
-    config = {"optimizer_params": {"lr": 1e-4}}
-    more = {"study": "s", "trial": 0, "phase": "confirm", "config": config}
-    lab.seeds("moe", [0.80, 0.82], metrics={"param_count": 10}, **more)
+def test_confirmed_seeds_replace_those_of_the_search(lab):
+    more = {"study": "s", "trial": 0}
+    point(lab, "moe", 0.99, 10, phase="search", **more)
+    point(lab, "moe", [0.80, 0.82], 10, phase="confirm", **more)
     assert PARAMS.frame(lab.evidence())["quality"].tolist() == [pytest.approx(0.81)]
 
 
