@@ -26,7 +26,7 @@ Kept = tuple[list[RunRecord], list[LeftOut]]
 
 def is_evaluation(run: RunRecord) -> bool:
     """Return whether a run looked at another one's weights instead of training its own."""
-    return "evaluat" in f"{run.run_type} {run.phase}"
+    return run.run_type == "evaluation"
 
 
 def choose_datasets(store: Store, request: Request) -> list[str]:
@@ -65,10 +65,10 @@ def gather(store: Store, dataset: str, request: Request) -> Evidence:
     """
     found = store.runs(filter=request.filter, project=request.project, sort="timestamp")
     runs = [run for run in found if dataset_of(run) == dataset]
-    if not runs:
-        raise ConfigError(f"no run on {dataset} meets the conditions")
     evaluations = [run for run in runs if is_evaluation(run)]
     runs = [run for run in runs if not is_evaluation(run)]
+    if not runs:
+        raise ConfigError(f"no run on {dataset} meets the conditions")
     runs = _of_study(_of_arms(runs, request), request)
     question = request.question(runs)
     steps: list[Callable[[list[RunRecord]], Kept]] = [_of_one_data]

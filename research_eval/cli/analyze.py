@@ -232,6 +232,9 @@ def _show_table(report: Report) -> None:
     ]
     if rows:
         print_rows(rows, columns, Format.TABLE, title=f"best runs on {printable(evidence.dataset)}")
+    best = report.section(BEST_RUNS)
+    for sentence in best.sentences if best else ():
+        note(printable(sentence))
     for section in report.sections:
         if section.table is None and (
             section.output.name != "ablation" or evidence.question.ablation

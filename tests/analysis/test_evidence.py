@@ -110,10 +110,23 @@ def test_another_router_is_not_other_code(lab):
 
 def test_evaluations_of_a_run_are_not_runs_of_an_architecture(lab):
     parent = lab.run()
-    lab.run(phase="evaluate", parent=parent, value=0.1)
+    lab.run(run_type="evaluation", parent=parent, value=0.1)
     evidence = lab.evidence()
     assert list(evidence.runs) == [parent]
     assert [each.parent for each in evidence.evaluations] == [parent]
+
+
+def test_data_that_was_only_evaluated_on_is_no_data_set_of_runs(lab):
+    lab.run(run_type="evaluation", parent=lab.run(), dataset_name="another")
+    assert lab.evidence().dataset == "parity"
+    with pytest.raises(ConfigError, match="no run has the data set 'another'"):
+        lab.evidence(datasets=("another",))
+
+
+def test_a_filter_that_only_evaluations_meet_finds_no_runs(lab):
+    lab.run(run_type="evaluation", parent=lab.run(), seed=7)
+    with pytest.raises(ConfigError, match="no run on parity meets the conditions"):
+        lab.evidence(filter="seed == 7")
 
 
 def test_runs_without_the_metric_are_left_out(lab):
@@ -149,6 +162,12 @@ def test_the_best_mean_stands_for_an_arm_not_the_luckiest_seed(lab):
     best = lab.seeds("moe", [0.6, 0.7], config=LR[1])
     chosen = choose(lab.evidence(), "moe")
     assert (chosen.runs, chosen.tried, chosen.phase) == (tuple(best), 2, "search")
+
+
+def test_the_lowest_loss_stands_for_an_arm(lab):
+    lab.run(value=None, metrics={"final_val_loss": 2.0}, config=LR[0])
+    best = lab.run(value=None, metrics={"final_val_loss": 1.0}, config=LR[1])
+    assert choose(lab.evidence(), "moe").runs == (best,)
 
 
 def test_confirmed_runs_stand_for_an_arm_if_there_are_any(lab):

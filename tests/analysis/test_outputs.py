@@ -74,6 +74,18 @@ def test_the_best_run_is_shown_with_the_test_score_that_chose_nothing(lab):
     assert (row["tried"], row["tuning_runs"]) == (1, 2)
 
 
+def test_latencies_of_a_shared_machine_are_left_out_aloud(lab):
+    timing = {"inference_latency_ms_batch_p50": 3.0, "param_count": 10.0}
+    lab.run("dense", metrics=timing)
+    shared = lab.run("moe", metrics=timing, contended=True)
+    evidence = lab.evidence()
+    rows = best_runs.frame(evidence).set_index("arm")
+    assert rows["inference_latency_ms_batch_p50"].fillna(0).to_dict() == {"dense": 3.0, "moe": 0.0}
+    assert rows["param_count"].to_dict() == {"dense": 10.0, "moe": 10.0}
+    (sentence,) = said(best_runs.OUTPUTS[0], evidence)
+    assert f"research-eval evaluate {shared} --latency" in sentence
+
+
 def test_lower_losses_come_first(lab):
     for arm, loss in (("dense", 2.0), ("moe", 1.0)):
         lab.run(arm, None, metrics={"final_val_loss": loss})

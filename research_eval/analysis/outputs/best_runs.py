@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
+from research_eval.analysis import words
 from research_eval.analysis.arms import budgets, choose_all
 from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.output import NothingToShowError, Output
 
+TIMINGS = ("inference_latency_ms_batch_p50", "inference_latency_ms_batch_p95")
 COSTS = (
     "param_count",
     "active_param_count",
     "flops_per_token",
-    "inference_latency_ms_batch_p50",
-    "inference_latency_ms_batch_p95",
+    *TIMINGS,
     "total_training_time_seconds",
     "peak_memory_mb",
 )
@@ -22,7 +23,8 @@ COSTS = (
 def frame(evidence: Evidence) -> pd.DataFrame:
     """Return a row for each arm: the best run of what stands for it.
 
-    The test score is that of the weights that validation selected; it chose nothing.
+    The test score is that of the weights that validation selected; it chose nothing. Latencies that
+    were taken while other work shared the machine are left out.
     """
     sign, test = evidence.question.sign, evidence.question.test_metric
     spent, rows = budgets(evidence), []
@@ -41,7 +43,10 @@ def frame(evidence: Evidence) -> pd.DataFrame:
                 "phase": chosen.phase,
                 evidence.question.metric: chosen.values[place],
                 **({test: run.value(test)} if test else {}),
-                **{cost: run.value(cost) for cost in COSTS},
+                **{
+                    cost: None if run.contended and cost in TIMINGS else run.value(cost)
+                    for cost in COSTS
+                },
                 "hardware": run.hardware,
                 "contended": run.contended,
                 "tried": chosen.tried,
@@ -57,6 +62,17 @@ def frame(evidence: Evidence) -> pd.DataFrame:
     return best_first.reset_index(drop=True)
 
 
+def sentences(table: pd.DataFrame, _evidence: Evidence) -> list[str]:
+    """Say which latencies are left out."""
+    contended = table[table["contended"]]
+    if contended.empty:
+        return []
+    return [
+        f"Latencies of {words.listed(contended['arm'])} are left out, since other work shared the "
+        f"machine; measured alone: research-eval evaluate {contended['run'].iloc[0]} --latency."
+    ]
+
+
 OUTPUTS = (
     Output(
         name="best_runs",
@@ -67,6 +83,7 @@ OUTPUTS = (
             "is that of the weights that validation selected."
         ),
         frame=frame,
+        sentences=sentences,
         file="{dataset}_summary_table_best_{metric}",
     ),
 )
