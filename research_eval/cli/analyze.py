@@ -229,6 +229,7 @@ def _show_table(report: Report) -> None:
         Column("flops_per_token", "FLOPs/token", amount, is_number=True, is_optional=True),
         Column("inference_latency_ms_batch_p50", "ms/batch", number, True, is_optional=True),
         Column("tried", "tried", is_number=True, is_optional=True),
+        *([Column("flags", "notes")] if any(row["flags"] for row in rows) else []),
     ]
     if rows:
         print_rows(rows, columns, Format.TABLE, title=f"best runs on {printable(evidence.dataset)}")
@@ -247,7 +248,8 @@ def _say_what_next(reports: Iterable[Report], *, is_planned: bool) -> None:
     pages = [path for path in written if path.suffix == ".html"]
     folders = {path.parent for path in written}
     for folder in folders:
-        note(f"{len(written)} files are in {printable(folder)}")
+        what = "1 file" if len(written) == 1 else f"{len(written)} files"
+        note(f"{what} written to {printable(folder)}")
     for page in pages or written[:1]:
         note(f"next: open {printable(shlex.quote(str(page)))}")
     arms = [report.evidence.arms for report in reports]

@@ -339,6 +339,7 @@ def test_flags_stand_beside_the_scores_of_their_runs(lab):
     lab.run(seed=1)
     evidence = lab.evidence()
     (row,) = flags.frame(evidence).to_dict("records")
+    assert best_runs.frame(evidence)["flags"].item() == "dead experts layer0 in 1 of 2"
     assert (row["flag"], row["is_chosen"], row["final_val_f1"]) == (
         "dead_experts_layer0",
         True,

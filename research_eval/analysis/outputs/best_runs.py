@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import pandas as pd
 
 from research_eval.analysis import words
@@ -43,6 +46,7 @@ def frame(evidence: Evidence) -> pd.DataFrame:
                 "phase": chosen.phase,
                 evidence.question.metric: chosen.values[place],
                 **({test: run.value(test)} if test else {}),
+                "flags": _flags(evidence, chosen.runs),
                 **{
                     cost: None if run.contended and cost in TIMINGS else run.value(cost)
                     for cost in COSTS
@@ -60,6 +64,13 @@ def frame(evidence: Evidence) -> pd.DataFrame:
         evidence.question.metric, ascending=not evidence.question.is_max, kind="stable"
     )
     return best_first.reset_index(drop=True)
+
+
+def _flags(evidence: Evidence, runs: Sequence[str]) -> str:
+    """Return which flags the runs carry that stand for an arm, and how many of them."""
+    counts = Counter(flag for run in runs for flag in evidence.runs[run].flags)
+    named = (f"{flag.replace('_', ' ')} in {n} of {len(runs)}" for flag, n in counts.items())
+    return ", ".join(named)
 
 
 def sentences(table: pd.DataFrame, _evidence: Evidence) -> list[str]:
@@ -80,7 +91,8 @@ OUTPUTS = (
         order=10,
         meaning=(
             "The best run of the configuration that stands for each architecture. The test score "
-            "is that of the weights that validation selected."
+            "is that of the weights that validation selected. Flags are those of all runs that "
+            "stand for the architecture."
         ),
         frame=frame,
         sentences=sentences,
