@@ -27,7 +27,7 @@ class Cost:
     Attributes:
         name: In names of files.
         metrics: Names of recorded values; the first that any run has counts.
-        label: With its unit, for an axis.
+        label: In words, and its `unit` if it has one.
         is_of_machine: Whether values are compared only within one kind of machine.
         is_timing: Whether it is the time of a batch: compared only for batches of one size, and
             left out where other work shared the machine.
@@ -36,6 +36,7 @@ class Cost:
     name: str
     metrics: tuple[str, ...]
     label: str
+    unit: str = ""
     is_of_machine: bool = False
     is_timing: bool = False
 

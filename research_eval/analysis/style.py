@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from research_eval.palette import colours as colours
 
@@ -78,7 +78,7 @@ _TICKS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))
 
 
 def log_scale(axes: Axes, *, x: bool = False, y: bool = False) -> None:
-    """Make an axis logarithmic, with plain numbers at its ticks: 20, 500, 3k, 2M.
+    """Make an axis logarithmic, with plain numbers at its ticks: 0.2, 50, 3k, 2M.
 
     Draw first: how many ticks there are follows from what the axis spans.
     """
@@ -89,7 +89,7 @@ def log_scale(axes: Axes, *, x: bool = False, y: bool = False) -> None:
             axis.set_major_locator(
                 LogLocator(subs=_TICKS[int(high > 10 * low) + int(high > 1000 * low)])
             )
-            axis.set_major_formatter(EngFormatter(sep=""))
+            axis.set_major_formatter(FuncFormatter(_plain))
             axis.set_minor_formatter(NullFormatter())
 
 
@@ -107,6 +107,13 @@ def label_rows(axes: Axes, names: Sequence[str], notes: Sequence[str]) -> None:
     for row, text in enumerate(notes):
         place = ("axes fraction", "data")
         axes.annotate(text, (1.01, row), xycoords=place, va="center", color=MUTED)
+
+
+def _plain(value: float, _: int | None) -> str:
+    return _LARGE(value) if value >= 1000 else f"{value:g}"
+
+
+_LARGE = EngFormatter(sep="")
 
 
 def label_ends(

@@ -29,13 +29,15 @@ COSTS = (
     Cost(
         name="latency",
         metrics=("inference_latency_ms_batch_p50", "inference_latency_ms_batch"),
-        label="forward time of a batch (ms)",
+        label="forward time of a batch",
+        unit="ms",
         is_timing=True,
     ),
     Cost(
         name="memory",
         metrics=("peak_memory_mb",),
-        label="peak memory (MiB)",
+        label="peak memory",
+        unit="MiB",
         is_of_machine=True,
     ),
 )
@@ -148,7 +150,7 @@ def draw(cost: Cost, frame: pd.DataFrame, evidence: Evidence) -> Figure:
     for panel, condition in zip(axes, conditions, strict=False):
         _panel(panel, frame[frame["condition"] == condition], evidence)
         panel.set_title(condition)
-        panel.set_xlabel(cost.label)
+        panel.set_xlabel(f"{cost.label} ({cost.unit})" if cost.unit else cost.label)
     for panel in axes[::columns]:
         panel.set_ylabel(evidence.question.label)
     for unused in axes[len(conditions) :]:
