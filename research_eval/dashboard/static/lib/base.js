@@ -24,6 +24,10 @@ export function h(tag, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
+/** Return the value of a variable of the style sheet. */
+export const css = (name) =>
+  getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
 /** Announce something to people who listen instead of look. */
 export function say(text) {
   byId("said").textContent = text;
@@ -62,7 +66,12 @@ export function number(value) {
 /** A count with a prefix of the SI: 105.2 k, 1.31 M. */
 export function amount(value) {
   if (typeof value !== "number") return number(value);
-  for (const [factor, prefix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+  for (const [factor, prefix] of [
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ]) {
     if (Math.abs(value) >= factor) return `${Number((value / factor).toPrecision(4))} ${prefix}`;
   }
   return number(value);
@@ -72,7 +81,12 @@ export function duration(seconds) {
   if (typeof seconds !== "number") return number(seconds);
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   const whole = Math.round(seconds);
-  const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const parts = [
+    [86400, "d"],
+    [3600, "h"],
+    [60, "min"],
+    [1, "s"],
+  ];
   const first = parts.findIndex(([length]) => whole >= length);
   const [length, unit] = parts[first];
   const rest = parts[first + 1];
@@ -93,7 +107,8 @@ export function bytes(count) {
 export function shown(value) {
   if (value === null || value === undefined || value.length === 0) return "–";
   if (typeof value === "number") return Number.isInteger(value) ? String(value) : number(value);
-  if (Array.isArray(value) && value.every((part) => typeof part === "string")) return value.join(", ");
+  if (Array.isArray(value) && value.every((part) => typeof part === "string"))
+    return value.join(", ");
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
@@ -150,7 +165,14 @@ let aboutStore;
 /** What the store holds and what may be named; asked once for each page. */
 export const about = () => (aboutStore ??= ask("meta"));
 
-const USUAL_CURVES = ["val_loss", "val_f1", "train_loss", "loss", "val_perplexity", "learning_rate"];
+const USUAL_CURVES = [
+  "val_loss",
+  "val_f1",
+  "train_loss",
+  "loss",
+  "val_perplexity",
+  "learning_rate",
+];
 
 /** The curves that are drawn if nobody chooses: none of single layers unless there is nothing else. */
 export function usualCurves(curves, most) {
@@ -187,8 +209,18 @@ export function setState(changes, { push = false } = {}) {
 
 // Wong 2011 (Nature Methods 8:441) and Tol's "muted" scheme.
 const PALETTE = [
-  "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F6A00", "#56B4E9",
-  "#882255", "#E69F00", "#332288", "#44AA99", "#999933", "#AA4499",
+  "#0072B2",
+  "#D55E00",
+  "#009E73",
+  "#CC79A7",
+  "#7F6A00",
+  "#56B4E9",
+  "#882255",
+  "#E69F00",
+  "#332288",
+  "#44AA99",
+  "#999933",
+  "#AA4499",
 ];
 const DASHES = [[], [8, 4], [2, 3], [8, 3, 2, 3]];
 
@@ -204,7 +236,12 @@ export function onPage(colour) {
 /** The same colour, more or less transparent. */
 export function faint(colour, share) {
   if (colour.startsWith("rgb(")) return colour.replace(")", ` / ${share})`);
-  return colour + Math.round(share * 255).toString(16).padStart(2, "0");
+  return (
+    colour +
+    Math.round(share * 255)
+      .toString(16)
+      .padStart(2, "0")
+  );
 }
 
 /**

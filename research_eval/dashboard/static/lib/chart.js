@@ -1,14 +1,11 @@
 // A line chart over uPlot: curves with what they stand for, zoom, keys, a table, CSV and PNG.
 
-import { faint, h, number, save, say, toCsv } from "./base.js";
+import { amount, css, faint, h, number, say } from "./base.js";
 import { onTheme } from "./shell.js";
 
 const HEIGHT_PX = 260;
 const LEAST_MS = 100;
-const MOST_TABLE_ROWS = 500;
-const NAMED = 12;
-
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+export const NAMED = 12;
 
 export class LineChart {
   /**
@@ -27,15 +24,37 @@ export class LineChart {
     this.drawnAt = 0;
     this.note = h("p", { class: "quiet note" });
     this.legend = h("ul", { class: "legend" });
-    this.plotHost = h("div", { class: "plot", role: "img", tabindex: 0,
-      keydown: (event) => this.#step(event) });
-    this.reset = h("button", { type: "button", hidden: true, click: () => this.#unzoom() }, "Whole");
+    this.plotHost = h("div", {
+      class: "plot",
+      role: "img",
+      "aria-label": options.title,
+      tabindex: 0,
+      keydown: (event) => this.#step(event),
+    });
+    this.reset = h(
+      "button",
+      { type: "button", hidden: true, click: () => this.#unzoom() },
+      "Whole",
+    );
     const tool = (name, act) => h("button", { type: "button", click: act }, name);
     this.table = h("details", { toggle: () => this.#fillTable() }, h("summary", {}, "As a table"));
-    this.figure = h("figure", { class: "chart" },
-      h("figcaption", { title: options.meaning ?? null }, h("strong", {}, options.title), this.reset,
-        tool("CSV", () => this.exportCsv()), tool("PNG", () => this.exportPng()), ...(options.tools ?? [])),
-      this.plotHost, this.legend, this.note, this.table);
+    this.figure = h(
+      "figure",
+      { class: "chart" },
+      h(
+        "figcaption",
+        { title: options.meaning ?? null },
+        h("strong", {}, options.title),
+        this.reset,
+        tool("CSV", () => this.#with((file, chart) => file.saveCsv(chart))),
+        tool("PNG", () => this.#with((file, chart) => file.savePng(chart))),
+        ...(options.tools ?? []),
+      ),
+      this.plotHost,
+      this.legend,
+      this.note,
+      this.table,
+    );
     host.append(this.figure);
     new ResizeObserver(() => this.#resize()).observe(this.plotHost);
     onTheme(() => this.#build());
@@ -105,8 +124,12 @@ export class LineChart {
   }
 
   #settings(series, bands) {
-    const axis = { stroke: css("--muted"), grid: { stroke: css("--line"), width: 1 },
-      ticks: { stroke: css("--line"), width: 1 }, font: "12px system-ui, sans-serif" };
+    const axis = {
+      stroke: css("--muted"),
+      grid: { stroke: css("--line"), width: 1 },
+      ticks: { stroke: css("--line"), width: 1 },
+      font: "12px system-ui, sans-serif",
+    };
     const isTime = this.view.x === "wall";
     const values = (_, splits) => splits.map((v) => (v === null ? null : short(v)));
     return {
@@ -117,11 +140,17 @@ export class LineChart {
         x: { time: isTime, distr: this.view.logX && !isTime ? 3 : 1 },
         y: { distr: this.view.logY ? 3 : 1 },
       },
-      axes: [{ ...axis, size: 34, ...(isTime ? {} : { values }) }, { ...axis, size: 62, values }],
+      axes: [
+        { ...axis, size: 34, ...(isTime ? {} : { values }) },
+        { ...axis, size: 62, values },
+      ],
       series,
       bands,
-      cursor: { drag: { x: true, y: false }, sync: { key: this.options.sync ?? null },
-        points: { size: 7 } },
+      cursor: {
+        drag: { x: true, y: false },
+        sync: { key: this.options.sync ?? null },
+        points: { size: 7 },
+      },
       hooks: {
         draw: [(plot) => this.#markNonfinite(plot)],
         setCursor: [(plot) => this.#readOut(plot)],
@@ -155,7 +184,8 @@ export class LineChart {
 
   #resize() {
     const width = this.plotHost.clientWidth;
-    if (this.plot && width && width !== this.plot.width) this.plot.setSize({ width, height: HEIGHT_PX });
+    if (this.plot && width && width !== this.plot.width)
+      this.plot.setSize({ width, height: HEIGHT_PX });
   }
 
   // ----------------------------------------------------------------------------------- legend
@@ -163,13 +193,28 @@ export class LineChart {
   #fillLegend() {
     this.values = this.curves.map(() => h("span", { class: "value" }));
     const items = this.curves.slice(0, NAMED).map((curve, i) => {
-      const line = h("svg:svg", { width: 26, height: 8, "aria-hidden": "true" },
-        h("svg:line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: curve.colour, "stroke-width": 3,
-          "stroke-dasharray": curve.dash?.join(" ") || null }));
+      const line = h(
+        "svg:svg",
+        { width: 26, height: 8, "aria-hidden": "true" },
+        h("svg:line", {
+          x1: 0,
+          x2: 26,
+          y1: 4,
+          y2: 4,
+          stroke: curve.colour,
+          "stroke-width": 3,
+          "stroke-dasharray": curve.dash?.join(" ") || null,
+        }),
+      );
       const name = curve.href ? h("a", { href: curve.href }, curve.label) : curve.label;
       const emphasise = (on) => () => this.#emphasise(on ? i : null);
-      return h("li", { mouseenter: emphasise(true), mouseleave: emphasise(false) },
-        line, h("span", { class: "name" }, name), this.values[i]);
+      return h(
+        "li",
+        { mouseenter: emphasise(true), mouseleave: emphasise(false) },
+        line,
+        h("span", { class: "name" }, name),
+        this.values[i],
+      );
     });
     const more = this.curves.length - NAMED;
     if (more > 0) items.push(h("li", { class: "quiet" }, `and ${more} more`));
@@ -232,77 +277,27 @@ export class LineChart {
     const axis = this.plot.data[0];
     const at = Math.max(0, Math.min(axis.length - 1, (this.plot.cursor.idx ?? -1) + by));
     this.plot.setCursor({ left: this.plot.valToPos(axis[at], "x"), top: 20 });
-    const told = this.curves.slice(0, 4).map((curve, i) => `${curve.label} ${this.values[i].textContent}`);
+    const told = this.curves
+      .slice(0, 4)
+      .map((curve, i) => `${curve.label} ${this.values[i].textContent}`);
     say(`${this.view.x} ${number(axis[at])}: ${told.join(", ")}`);
   }
 
   // ----------------------------------------------------------------------------------- export
 
-  /** Every number that is drawn, a row for each bucket of each curve. */
-  rows() {
-    const header = ["curve", "id", this.view.x, "mean", "minimum", "maximum", "deviation", "count",
-      "nonfinite"];
-    const rows = this.curves.flatMap((curve) => {
-      const bad = new Map(curve.nonfinite);
-      return curve.steps.map((_, i) => [curve.label, curve.id, placesOf(curve)[i], curve.mean[i],
-        curve.minimum?.[i] ?? curve.mean[i], curve.maximum?.[i] ?? curve.mean[i],
-        curve.deviation?.[i] ?? null, curve.counts?.[i] ?? 1, bad.get(i) ?? 0]);
-    });
-    return [header, ...rows];
+  /** Do something with what is drawn; what that needs is loaded when it is asked for. */
+  async #with(act) {
+    act(await import("./export.js"), this);
   }
 
-  exportCsv() {
-    save(`${fileName(this.options.title)}.csv`, toCsv(this.rows()));
-  }
-
-  exportPng() {
-    if (!this.plot) return;
-    const scale = devicePixelRatio;
-    const source = this.plot.ctx.canvas;
-    const line = 20 * scale;
-    const named = this.curves.slice(0, NAMED);
-    const canvas = h("canvas", { width: source.width, height: source.height + line * (2 + named.length) });
-    const ctx = canvas.getContext("2d");
-    ctx.fillStyle = css("--paper");
-    ctx.fillRect(0, 0, canvas.width, canvas.height);
-    ctx.fillStyle = css("--ink");
-    ctx.font = `bold ${14 * scale}px system-ui, sans-serif`;
-    ctx.fillText(this.options.title, 8 * scale, line);
-    ctx.drawImage(source, 0, line * 1.5);
-    ctx.font = `${12 * scale}px system-ui, sans-serif`;
-    named.forEach((curve, i) => {
-      const y = source.height + line * (2.1 + i);
-      ctx.fillStyle = curve.colour;
-      ctx.fillRect(8 * scale, y - 5 * scale, 20 * scale, 3 * scale);
-      ctx.fillStyle = css("--ink");
-      ctx.fillText(curve.label, 36 * scale, y);
-    });
-    canvas.toBlob((blob) => save(`${fileName(this.options.title)}.png`, blob));
-  }
-
-  #fillTable() {
+  async #fillTable() {
     if (!this.table.open) return;
-    const [header, ...rows] = this.rows();
-    const listed = rows.slice(0, MOST_TABLE_ROWS);
-    const rest = rows.length - listed.length;
-    this.table.replaceChildren(this.table.firstChild,
-      h("table", { class: "plain" },
-        h("thead", {}, h("tr", {}, ...header.map((name) => h("th", { scope: "col" }, name)))),
-        h("tbody", {}, ...listed.map((row) =>
-          h("tr", {}, ...row.map((value) => h("td", {}, number(value))))))),
-      rest > 0 ? h("p", { class: "quiet" }, `and ${rest} more rows, which the CSV has`) : "");
+    const { fillTable } = await import("./export.js");
+    fillTable(this.table, this);
   }
 }
 
-const fileName = (title) => title.replaceAll(/[^\w.-]+/g, "_").slice(0, 80);
-
-function short(value) {
-  const size = Math.abs(value);
-  for (const [factor, prefix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-    if (size >= factor) return `${Number((value / factor).toPrecision(4))}${prefix}`;
-  }
-  return size && size < 1e-3 ? value.toExponential(1) : String(Number(value.toPrecision(5)));
-}
+const short = (value) => amount(value).replace(" ", "");
 
 // ---------------------------------------------------------------------------- curves as values
 
@@ -319,13 +314,15 @@ function short(value) {
  * @property {[number, number][]} nonfinite Place and number of NaN and infinities.
  */
 
-const placesOf = (curve) => curve.places ?? curve.steps;
+export const placesOf = (curve) => curve.places ?? curve.steps;
 
 /** Lower and upper edge of what a curve stands for; null where it stands for itself. */
 function edges(curve) {
   if (curve.deviation) {
-    const edge = (sign) => curve.mean.map((mean, i) =>
-      mean === null || curve.deviation[i] === null ? mean : mean + sign * curve.deviation[i]);
+    const edge = (sign) =>
+      curve.mean.map((mean, i) =>
+        mean === null || curve.deviation[i] === null ? mean : mean + sign * curve.deviation[i],
+      );
     return [edge(-1), edge(1)];
   }
   return curve.minimum ? [curve.minimum, curve.maximum] : null;
@@ -376,7 +373,10 @@ function inWords(curves) {
   if (!curves.length) return "nothing is recorded";
   const points = curves.reduce((sum, curve) => sum + curve.points, 0);
   const wide = curves.find((curve) => curve.width > 1);
-  const bad = curves.reduce((sum, curve) => sum + curve.nonfinite.reduce((n, [, k]) => n + k, 0), 0);
+  const bad = curves.reduce(
+    (sum, curve) => sum + curve.nonfinite.reduce((n, [, k]) => n + k, 0),
+    0,
+  );
   const how = curves.some((curve) => curve.deviation)
     ? "mean of the runs at each step, band ± 1 standard deviation"
     : wide

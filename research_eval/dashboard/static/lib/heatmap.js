@@ -1,11 +1,20 @@
 // A grid of numbers as colours on a canvas, with the numbers for those who do not see colours.
 
-import { h, number, say } from "./base.js";
+import { css, h, number, say } from "./base.js";
 import { onTheme } from "./shell.js";
 
 // Cividis (Nuñez, Anderton and Renslow 2018), which reads the same without full colour vision.
-const CIVIDIS = [[0, 34, 78], [18, 53, 112], [60, 77, 110], [94, 101, 110], [124, 123, 120],
-  [156, 146, 116], [190, 171, 103], [226, 197, 75], [254, 232, 56]];
+const CIVIDIS = [
+  [0, 34, 78],
+  [18, 53, 112],
+  [60, 77, 110],
+  [94, 101, 110],
+  [124, 123, 120],
+  [156, 146, 116],
+  [190, 171, 103],
+  [226, 197, 75],
+  [254, 232, 56],
+];
 
 /** The colour of a share 0..1. */
 export function heat(share) {
@@ -28,8 +37,14 @@ export class Heatmap {
    */
   constructor(host, options) {
     this.options = options;
-    this.canvas = h("canvas", { role: "img", tabindex: 0, keydown: (event) => this.#keys(event),
-      mousemove: (event) => this.#point(event), mouseleave: () => this.#choose(null) });
+    this.canvas = h("canvas", {
+      role: "img",
+      "aria-label": options.title,
+      tabindex: 0,
+      keydown: (event) => this.#keys(event),
+      mousemove: (event) => this.#point(event),
+      mouseleave: () => this.#choose(null),
+    });
     this.reading = h("p", { class: "quiet note" }, " ");
     this.table = h("details", { toggle: () => this.#fillTable() }, h("summary", {}, "As a table"));
     host.replaceChildren(this.canvas, this.reading, this.table);
@@ -65,25 +80,30 @@ export class Heatmap {
     this.#cells(ctx);
     this.#names(ctx);
     const finite = this.values.flat().filter((v) => v !== null);
-    this.canvas.setAttribute("aria-label", `${this.options.title}: ${height} ${this.options.rows}s by `
-      + `${width} ${this.options.columns}s, from ${this.#text(Math.min(...finite))} to `
-      + `${this.#text(Math.max(...finite))}. Arrow keys read single values.`);
+    this.canvas.setAttribute(
+      "aria-label",
+      `${this.options.title}: ${height} ${this.options.rows}s by ` +
+        `${width} ${this.options.columns}s, from ${this.#text(Math.min(...finite))} to ` +
+        `${this.#text(Math.max(...finite))}. Arrow keys read single values.`,
+    );
   }
 
   #cells(ctx) {
     const [w, t] = this.cell;
-    this.values.forEach((row, r) => row.forEach((value, c) => {
-      const [x, y] = [SIDE_PX + c * w, HEAD_PX + r * t];
-      if (value === null) return;
-      ctx.fillStyle = heat(value / this.top);
-      ctx.fillRect(x, y, w - 1, t - 1);
-      if (w >= WRITTEN_PX) this.#write(ctx, value, x + w / 2, y + t / 2);
-      if (this.chosen?.[0] === r && this.chosen[1] === c) {
-        ctx.strokeStyle = css("--ink");
-        ctx.lineWidth = 2;
-        ctx.strokeRect(x, y, w - 1, t - 1);
-      }
-    }));
+    this.values.forEach((row, r) =>
+      row.forEach((value, c) => {
+        const [x, y] = [SIDE_PX + c * w, HEAD_PX + r * t];
+        if (value === null) return;
+        ctx.fillStyle = heat(value / this.top);
+        ctx.fillRect(x, y, w - 1, t - 1);
+        if (w >= WRITTEN_PX) this.#write(ctx, value, x + w / 2, y + t / 2);
+        if (this.chosen?.[0] === r && this.chosen[1] === c) {
+          ctx.strokeStyle = css("--ink");
+          ctx.lineWidth = 2;
+          ctx.strokeRect(x, y, w - 1, t - 1);
+        }
+      }),
+    );
   }
 
   #write(ctx, value, x, y) {
@@ -137,7 +157,9 @@ export class Heatmap {
   }
 
   #keys(event) {
-    const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[
+      event.key
+    ];
     if (!by || !this.values) return;
     event.preventDefault();
     const [r, c] = this.chosen ?? [0, -1];
@@ -150,13 +172,29 @@ export class Heatmap {
   #fillTable() {
     if (!this.table.open || !this.values) return;
     const head = [`${this.options.rows} \\ ${this.options.columns}`, ...this.columnNames];
-    this.table.replaceChildren(this.table.firstChild, h("div", { class: "scroller", tabindex: 0 },
-      h("table", { class: "plain" },
-        h("thead", {}, h("tr", {}, ...head.map((name) => h("th", { scope: "col" }, name)))),
-        h("tbody", {}, ...this.values.map((row, r) => h("tr", {},
-          h("th", { scope: "row" }, this.rowNames[r]),
-          ...row.map((value) => h("td", { class: "number" }, this.#text(value)))))))));
+    this.table.replaceChildren(
+      this.table.firstChild,
+      h(
+        "div",
+        { class: "scroller", tabindex: 0 },
+        h(
+          "table",
+          { class: "plain" },
+          h("thead", {}, h("tr", {}, ...head.map((name) => h("th", { scope: "col" }, name)))),
+          h(
+            "tbody",
+            {},
+            ...this.values.map((row, r) =>
+              h(
+                "tr",
+                {},
+                h("th", { scope: "row" }, this.rowNames[r]),
+                ...row.map((value) => h("td", { class: "number" }, this.#text(value))),
+              ),
+            ),
+          ),
+        ),
+      ),
+    );
   }
 }
-
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();

@@ -6,8 +6,13 @@ import { onTheme } from "./shell.js";
 
 const BUCKETS = 400;
 const MOST_PINS = 12;
-const AXES = [["step", "step"], ["relative", "seconds since the start"], ["wall", "time"],
-  ["tokens_seen", "tokens"], ["train_flops", "FLOPs"]];
+const AXES = [
+  ["step", "step"],
+  ["relative", "seconds since the start"],
+  ["wall", "time"],
+  ["tokens_seen", "tokens"],
+  ["train_flops", "FLOPs"],
+];
 
 /** A run that may be drawn. @typedef {{id: string, key: number, label: string}} Run */
 
@@ -35,8 +40,12 @@ export class Panel {
 
   get #view() {
     const log = states("log");
-    return { x: state("x") || "step", smooth: Number(state("smooth")) || 0,
-      logX: log.includes("x"), logY: log.includes("y") };
+    return {
+      x: state("x") || "step",
+      smooth: Number(state("smooth")) || 0,
+      logX: log.includes("x"),
+      logY: log.includes("y"),
+    };
   }
 
   /** Draw runs. @param {Run[]} runs */
@@ -80,7 +89,11 @@ export class Panel {
     const zoom = this.#view.x === "step" ? { from: state("from"), to: state("to") } : {};
     const common = { metric, buckets: BUCKETS, ...zoom };
     if (this.grouping) return ask("groups/series", { ...common, ...this.grouping }, signal);
-    return ask("series", { ...common, run: this.runs.map((run) => run.id), x: this.#view.x }, signal);
+    return ask(
+      "series",
+      { ...common, run: this.runs.map((run) => run.id), x: this.#view.x },
+      signal,
+    );
   }
 
   /** Fetch only what was recorded since. */
@@ -106,7 +119,9 @@ export class Panel {
     const view = this.#view;
     const look = this.grouping ? this.#lookOfGroup() : this.#lookOfRun();
     for (const metric of metrics.filter((each) => kept.includes(each))) {
-      const curves = (this.curves.get(metric) ?? []).map((curve) => Object.assign(curve, look(curve)));
+      const curves = (this.curves.get(metric) ?? []).map((curve) =>
+        Object.assign(curve, look(curve)),
+      );
       this.#chart(metric).show(curves, view);
     }
   }
@@ -122,8 +137,11 @@ export class Panel {
     const byId = new Map(this.runs.map((run) => [run.id, run]));
     return (curve) => {
       const run = byId.get(curve.id);
-      return { ...looked.get(run?.key), label: run?.label ?? curve.id,
-        href: `/runs/${encodeURIComponent(curve.id)}` };
+      return {
+        ...looked.get(run?.key),
+        label: run?.label ?? curve.id,
+        href: `/runs/${encodeURIComponent(curve.id)}`,
+      };
     };
   }
 
@@ -134,18 +152,31 @@ export class Panel {
       const arm = key.map((value) => this.colours?.[value]).find(Boolean);
       const own = looked.get(Number(id));
       const isOnlyArm = arm && key.length === 1;
-      return { ...own, colour: isOnlyArm ? onPage(arm) : own.colour,
-        dash: isOnlyArm ? [] : own.dash, label: key.map(shown).join(" · ") };
+      return {
+        ...own,
+        colour: isOnlyArm ? onPage(arm) : own.colour,
+        dash: isOnlyArm ? [] : own.dash,
+        label: key.map(shown).join(" · "),
+      };
     };
   }
 
   #chart(metric) {
     if (!this.charts.has(metric)) {
-      const unpin = h("button", { type: "button", "aria-label": `Remove the chart of ${metric}`,
-        click: () => this.#pin(this.pins.filter((name) => name !== metric)) }, "✕");
+      const unpin = h(
+        "button",
+        {
+          type: "button",
+          "aria-label": `Remove the chart of ${metric}`,
+          click: () => this.#pin(this.pins.filter((name) => name !== metric)),
+        },
+        "✕",
+      );
       const onZoom = (from, to) => this.#zoom(from, to);
-      this.charts.set(metric, new LineChart(this.grid, { title: metric, sync: "panel", onZoom,
-        tools: [unpin] }));
+      this.charts.set(
+        metric,
+        new LineChart(this.grid, { title: metric, sync: "panel", onZoom, tools: [unpin] }),
+      );
       const caption = this.charts.get(metric).figure.querySelector("figcaption");
       caption.addEventListener("mouseenter", () => explain(metric, caption), { once: true });
     }
@@ -177,21 +208,48 @@ export class Panel {
 
   #controls() {
     const view = this.#view;
-    const axis = h("select", { change: (event) => this.#set({ x: event.target.value, from: null, to: null }, true) },
-      ...AXES.map(([value, name]) => h("option", { value, selected: value === view.x }, name)));
-    const smooth = h("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: view.smooth,
-      input: (event) => this.#set({ smooth: event.target.value === "0" ? null : event.target.value }) });
-    const log = (name) => h("input", { type: "checkbox", checked: view[`log${name.toUpperCase()}`],
-      change: (event) => this.#set({ log: toggled(states("log"), name, event.target.checked) }) });
+    const axis = h(
+      "select",
+      { change: (event) => this.#set({ x: event.target.value, from: null, to: null }, true) },
+      ...AXES.map(([value, name]) => h("option", { value, selected: value === view.x }, name)),
+    );
+    const smooth = h("input", {
+      type: "range",
+      min: 0,
+      max: 0.99,
+      step: 0.01,
+      value: view.smooth,
+      input: (event) =>
+        this.#set({ smooth: event.target.value === "0" ? null : event.target.value }),
+    });
+    const log = (name) =>
+      h("input", {
+        type: "checkbox",
+        checked: view[`log${name.toUpperCase()}`],
+        change: (event) => this.#set({ log: toggled(states("log"), name, event.target.checked) }),
+      });
     this.names = h("datalist", { id: "curve-names" });
-    const add = h("input", { list: "curve-names", placeholder: "metric", size: 18, spellcheck: "false",
-      focus: () => this.#suggest(), change: (event) => {
+    const add = h("input", {
+      list: "curve-names",
+      placeholder: "metric",
+      size: 18,
+      spellcheck: "false",
+      focus: () => this.#suggest(),
+      change: (event) => {
         if (event.target.value) this.#pin([...new Set([...this.pins, event.target.value])]);
         event.target.value = "";
-      } });
-    return h("div", { class: "bar controls" }, h("label", {}, "x ", axis),
-      h("label", {}, "smooth ", smooth), h("label", {}, log("x"), " log x"),
-      h("label", {}, log("y"), " log y"), h("label", {}, "add chart ", add), this.names);
+      },
+    });
+    return h(
+      "div",
+      { class: "bar controls" },
+      h("label", {}, "x ", axis),
+      h("label", {}, "smooth ", smooth),
+      h("label", {}, log("x"), " log x"),
+      h("label", {}, log("y"), " log y"),
+      h("label", {}, "add chart ", add),
+      this.names,
+    );
   }
 
   async #suggest() {
@@ -206,7 +264,10 @@ export class Panel {
   }
 }
 
-const toggled = (names, name, isOn) => [...names.filter((each) => each !== name), ...(isOn ? [name] : [])];
+const toggled = (names, name, isOn) => [
+  ...names.filter((each) => each !== name),
+  ...(isOn ? [name] : []),
+];
 
 /** Say what a metric of ours means, to who points at its name. */
 async function explain(metric, caption) {

@@ -15,7 +15,8 @@ const SAMPLED = 300;
 export function textOf(value, column) {
   if (value === null || value === undefined) return "–";
   if (column.kind === "time") return column.name === "timestamp" ? age(value) : moment(value);
-  if (column.kind === "number") return typeof value === "number" ? format(value, column) : shown(value);
+  if (column.kind === "number")
+    return typeof value === "number" ? format(value, column) : shown(value);
   if (column.kind === "status") return `✓ ${String(value).toLowerCase()}`;
   return shown(value);
 }
@@ -23,13 +24,20 @@ export function textOf(value, column) {
 function format(value, column) {
   if (column.name.endsWith("_seconds")) return duration(value);
   if (/_count$|flops/.test(column.name)) return amount(value);
-  return Number.isInteger(value) && !column.name.startsWith("metrics.") ? String(value) : number(value);
+  return Number.isInteger(value) && !column.name.startsWith("metrics.")
+    ? String(value)
+    : number(value);
 }
 
 const TITLES = {
-  experiment_name: "name", model_type: "model", dataset_name: "data", timestamp: "started",
-  "metrics.param_count": "parameters", "metrics.total_training_time_seconds": "time",
-  flag: "notes", tag: "tags",
+  experiment_name: "name",
+  model_type: "model",
+  dataset_name: "data",
+  timestamp: "started",
+  "metrics.param_count": "parameters",
+  "metrics.total_training_time_seconds": "time",
+  flag: "notes",
+  tag: "tags",
 };
 
 /** The heading of a field, without what all of its kind begin with. */
@@ -56,9 +64,16 @@ export class Table {
     this.body = h("tbody");
     const label = { "aria-label": options.label, class: "virtual" };
     this.table = h("table", label, this.cols, this.head, this.body);
-    this.scroller = h("div", { class: "scroller", tabindex: 0, role: "region",
-      "aria-label": `${options.label}: scroll with arrows, j and k move, x selects, Enter opens` },
-    this.table);
+    this.scroller = h(
+      "div",
+      {
+        class: "scroller",
+        tabindex: 0,
+        role: "region",
+        "aria-label": `${options.label}: scroll with arrows, j and k move, x selects, Enter opens`,
+      },
+      this.table,
+    );
     this.scroller.addEventListener("scroll", () => this.#schedule(), { passive: true });
     new ResizeObserver(() => this.#schedule()).observe(this.scroller);
     host.replaceChildren(this.scroller);
@@ -73,8 +88,9 @@ export class Table {
     this.active = Math.min(this.active, data.ids.length - 1);
     this.table.setAttribute("aria-rowcount", data.ids.length + 1);
     const selects = this.options.onSelect ? [h("th", { class: "pick" }, this.#everyone())] : [];
-    this.head.replaceChildren(h("tr", {}, ...selects,
-      ...data.columns.map((column) => this.#heading(column, sort))));
+    this.head.replaceChildren(
+      h("tr", {}, ...selects, ...data.columns.map((column) => this.#heading(column, sort))),
+    );
     this.#layOut(selects.length);
     this.#draw();
   }
@@ -85,11 +101,13 @@ export class Table {
       const longest = Math.max(...sample.map((value) => textOf(value, column).length), 0);
       return Math.min(Math.max(longest, titleOf(column.name).length + 2, 4), LONGEST);
     });
-    this.cols.replaceChildren(...[...Array(picks).fill(3), ...widths].map((width) => {
-      const col = h("col");
-      col.style.width = `calc(${width}ch + 1.1rem)`;
-      return col;
-    }));
+    this.cols.replaceChildren(
+      ...[...Array(picks).fill(3), ...widths].map((width) => {
+        const col = h("col");
+        col.style.width = `calc(${width}ch + 1.1rem)`;
+        return col;
+      }),
+    );
   }
 
   #heading(column, sort) {
@@ -98,7 +116,11 @@ export class Table {
     const canSort = column.kind !== "labels" && this.options.onSort;
     const title = titleOf(column.name) + mark;
     const inner = canSort
-      ? h("button", { type: "button", title: column.name, click: () => this.options.onSort(column) }, title)
+      ? h(
+          "button",
+          { type: "button", title: column.name, click: () => this.options.onSort(column) },
+          title,
+        )
       : title;
     return h("th", { scope: "col", "aria-sort": direction ?? null, class: column.kind }, inner);
   }
@@ -143,12 +165,29 @@ export class Table {
     const cells = this.data.columns.map((column, place) => this.#cell(row, column, place));
     if (this.options.onSelect) {
       const label = `Select ${textOf(this.data.values[0]?.[row], this.data.columns[0] ?? {})}`;
-      cells.unshift(h("td", { class: "pick" }, h("input", { type: "checkbox", "aria-label": label,
-        checked: isSelected, change: () => this.toggle(row) })));
+      cells.unshift(
+        h(
+          "td",
+          { class: "pick" },
+          h("input", {
+            type: "checkbox",
+            "aria-label": label,
+            checked: isSelected,
+            change: () => this.toggle(row),
+          }),
+        ),
+      );
     }
     const mark = [isSelected && "selected", row === this.active && "active"].filter(Boolean);
-    return h("tr", { "aria-rowindex": row + 2, class: mark.join(" "),
-      "aria-selected": this.options.onSelect ? String(isSelected) : null }, ...cells);
+    return h(
+      "tr",
+      {
+        "aria-rowindex": row + 2,
+        class: mark.join(" "),
+        "aria-selected": this.options.onSelect ? String(isSelected) : null,
+      },
+      ...cells,
+    );
   }
 
   #cell(row, column, place) {
@@ -159,7 +198,11 @@ export class Table {
       const name = h("a", { href: this.options.linkOf(row) }, text);
       content = [this.#dot(row), name];
     }
-    return h("td", { class: column.kind, title: text.length > 20 ? text : null }, ...[content].flat());
+    return h(
+      "td",
+      { class: column.kind, title: text.length > 20 ? text : null },
+      ...[content].flat(),
+    );
   }
 
   #dot(row) {
@@ -180,8 +223,15 @@ export class Table {
     if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
     if (top > this.scroller.scrollTop + room) this.scroller.scrollTop = top - room;
     this.#draw();
-    say(this.data.columns.slice(0, 4).map((column, place) =>
-      `${titleOf(column.name)} ${textOf(this.data.values[place][this.active], column)}`).join(", "));
+    say(
+      this.data.columns
+        .slice(0, 4)
+        .map(
+          (column, place) =>
+            `${titleOf(column.name)} ${textOf(this.data.values[place][this.active], column)}`,
+        )
+        .join(", "),
+    );
   }
 
   toggle(row = this.active) {

@@ -1,6 +1,18 @@
 // What the experts of a run do: load over time, measures, couplings, groups and paths.
 
-import { ask, byId, h, looks, number, path, setState, state, states, status, tell } from "../lib/base.js";
+import {
+  ask,
+  byId,
+  h,
+  looks,
+  number,
+  path,
+  setState,
+  state,
+  states,
+  status,
+  tell,
+} from "../lib/base.js";
 import { LineChart } from "../lib/chart.js";
 import { couplings, flow, hypergraph } from "../lib/graphs.js";
 import { Heatmap } from "../lib/heatmap.js";
@@ -34,32 +46,71 @@ function loads() {
   const experts = Math.max(...values[0].map((row) => row?.length ?? 0));
   const layerHost = h("div");
   const timeHost = h("div");
-  const byLayer = new Heatmap(layerHost, { title: "Load", rows: "layer", columns: "expert", unit: percent });
-  const overTime = new Heatmap(timeHost, { title: "Load over time", rows: "step", columns: "expert", unit: percent });
+  const byLayer = new Heatmap(layerHost, {
+    title: "Load",
+    rows: "layer",
+    columns: "expert",
+    unit: percent,
+  });
+  const overTime = new Heatmap(timeHost, {
+    title: "Load over time",
+    rows: "step",
+    columns: "expert",
+    unit: percent,
+  });
   const label = h("output", { for: "step" });
   const last = steps.length - 1;
   const at = Math.max(0, steps.indexOf(Number(state("step") || steps[last])));
-  const slider = h("input", { id: "step", type: "range", min: 0, max: last, value: at, input: draw });
-  const layer = h("select", { "aria-label": "Layer", change: draw }, ...layers.map((each, i) =>
-    h("option", { value: i, selected: String(each) === state("layer") }, `layer ${each}`)));
+  const slider = h("input", {
+    id: "step",
+    type: "range",
+    min: 0,
+    max: last,
+    value: at,
+    input: draw,
+  });
+  const layer = h(
+    "select",
+    { "aria-label": "Layer", change: draw },
+    ...layers.map((each, i) =>
+      h("option", { value: i, selected: String(each) === state("layer") }, `layer ${each}`),
+    ),
+  );
 
   function draw(event) {
     const place = Number(slider.value);
     label.textContent = `step ${steps[place].toLocaleString("en")}`;
     slider.setAttribute("aria-valuetext", label.textContent);
-    byLayer.show(values[place].map((row) => row ?? Array(experts).fill(null)), {
-      rows: layers.map((each) => `layer ${each}`), top });
+    byLayer.show(
+      values[place].map((row) => row ?? Array(experts).fill(null)),
+      {
+        rows: layers.map((each) => `layer ${each}`),
+        top,
+      },
+    );
     const chosen = Number(layer.value);
-    overTime.show(values.map((row) => row[chosen] ?? Array(experts).fill(null)),
-      { rows: steps.map((step) => step.toLocaleString("en")), top });
+    overTime.show(
+      values.map((row) => row[chosen] ?? Array(experts).fill(null)),
+      { rows: steps.map((step) => step.toLocaleString("en")), top },
+    );
     if (event) setState({ step: place === last ? null : steps[place], layer: layers[chosen] });
   }
 
-  const part = h("section", { "aria-labelledby": "load-title" }, h("h2", { id: "load-title" }, "Load"),
-    h("p", { class: "quiet" }, `Share of the work that each expert did; even would be ${percent(1 / experts)}.`
-      + (of > steps.length ? ` ${steps.length} of ${of} evaluations are shown.` : "")),
-    h("div", { class: "bar" }, h("label", {}, "evaluation ", slider, " ", label)), layerHost,
-    h("div", { class: "bar" }, h("h3", {}, "Over time"), layer), timeHost);
+  const part = h(
+    "section",
+    { "aria-labelledby": "load-title" },
+    h("h2", { id: "load-title" }, "Load"),
+    h(
+      "p",
+      { class: "quiet" },
+      `Share of the work that each expert did; even would be ${percent(1 / experts)}.` +
+        (of > steps.length ? ` ${steps.length} of ${of} evaluations are shown.` : ""),
+    ),
+    h("div", { class: "bar" }, h("label", {}, "evaluation ", slider, " ", label)),
+    layerHost,
+    h("div", { class: "bar" }, h("h3", {}, "Over time"), layer),
+    timeHost,
+  );
   part.draw = draw;
   return part;
 }
@@ -72,13 +123,26 @@ function measures() {
   const charts = new Map();
   const chosen = () => {
     const named = states("measure");
-    return named.length ? named : USUAL_MEASURES.filter((each) => found.measures.some((m) => m.name === each));
+    return named.length
+      ? named
+      : USUAL_MEASURES.filter((each) => found.measures.some((m) => m.name === each));
   };
 
   async function draw() {
-    buttons.replaceChildren(...found.measures.map((measure) => h("button", { type: "button", title: measure.meaning,
-      "aria-pressed": String(chosen().includes(measure.name)), click: () => toggle(measure.name) },
-    `${measure.name} ${measure.last.map(number).join(" · ").slice(0, 40)}`)));
+    buttons.replaceChildren(
+      ...found.measures.map((measure) =>
+        h(
+          "button",
+          {
+            type: "button",
+            title: measure.meaning,
+            "aria-pressed": String(chosen().includes(measure.name)),
+            click: () => toggle(measure.name),
+          },
+          `${measure.name} ${measure.last.map(number).join(" · ").slice(0, 40)}`,
+        ),
+      ),
+    );
     for (const [each, chart] of charts) {
       if (!chosen().includes(each)) {
         chart.figure.remove();
@@ -90,13 +154,21 @@ function measures() {
 
   async function drawOne(measure) {
     if (!charts.has(measure.name)) {
-      charts.set(measure.name, new LineChart(grid, { title: measure.name, meaning: measure.meaning, sync: "experts" }));
+      charts.set(
+        measure.name,
+        new LineChart(grid, { title: measure.name, meaning: measure.meaning, sync: "experts" }),
+      );
     }
     const metric = measure.metrics.slice(0, MOST_METRICS);
     const answer = await ask("series", { run: found.id, metric });
     const looked = looks(metric.map((_, place) => place));
-    const curves = answer.metrics.flatMap((one, place) => one.curves.map((curve) => ({ ...curve,
-      ...looked.get(place), label: /layer\d+$/.exec(one.metric)?.[0].replace("layer", "layer ") ?? one.metric })));
+    const curves = answer.metrics.flatMap((one, place) =>
+      one.curves.map((curve) => ({
+        ...curve,
+        ...looked.get(place),
+        label: /layer\d+$/.exec(one.metric)?.[0].replace("layer", "layer ") ?? one.metric,
+      })),
+    );
     charts.get(measure.name).show(curves, { x: "step", smooth: 0 });
   }
 
@@ -106,8 +178,14 @@ function measures() {
     draw();
   }
 
-  const part = h("section", { "aria-labelledby": "measures-title" }, h("h2", { id: "measures-title" }, "Measures"),
-    h("p", { class: "quiet" }, "Last values by layer; choose what is drawn over training."), buttons, grid);
+  const part = h(
+    "section",
+    { "aria-labelledby": "measures-title" },
+    h("h2", { id: "measures-title" }, "Measures"),
+    h("p", { class: "quiet" }, "Last values by layer; choose what is drawn over training."),
+    buttons,
+    grid,
+  );
   part.draw = draw;
   return part;
 }
@@ -122,38 +200,63 @@ function arrays() {
   let current = names.includes(state("array")) ? state("array") : names[0];
 
   async function draw() {
-    tabs.replaceChildren(...names.map((each) => h("button", { type: "button", "aria-pressed": String(each === current),
-      click: () => choose(each) }, each.replaceAll("_", " "))));
+    tabs.replaceChildren(
+      ...names.map((each) =>
+        h(
+          "button",
+          { type: "button", "aria-pressed": String(each === current), click: () => choose(each) },
+          each.replaceAll("_", " "),
+        ),
+      ),
+    );
     try {
       const address = `${path("runs", found.id, "experts", current)}`;
       const answer = await ask(address, { step: recordedStep(current) });
-      const usage = current === "transitions" && "path_usage" in found.arrays
-        ? await ask(path("runs", found.id, "experts", "path_usage"), { step: answer.step }) : null;
-      body.replaceChildren(h("h3", {}, `${TITLES[current]}; step ${answer.step.toLocaleString("en")}`),
-        ...Object.entries(answer.layers).map(([layer, values]) => pictures(layer, values, usage?.layers[layer])));
+      const usage =
+        current === "transitions" && "path_usage" in found.arrays
+          ? await ask(path("runs", found.id, "experts", "path_usage"), { step: answer.step })
+          : null;
+      body.replaceChildren(
+        h("h3", {}, `${TITLES[current]}; step ${answer.step.toLocaleString("en")}`),
+        ...Object.entries(answer.layers).map(([layer, values]) =>
+          pictures(layer, values, usage?.layers[layer]),
+        ),
+      );
     } catch (problem) {
       tell(body, problem);
     }
   }
 
   function pictures(layer, values, usage) {
-    const part = h("div", {}, h("h3", {}, found.arrays[current].layers.length > 1 ? `layer ${layer}` : ""));
+    const part = h(
+      "div",
+      {},
+      h("h3", {}, found.arrays[current].layers.length > 1 ? `layer ${layer}` : ""),
+    );
     const mapHost = h("div");
     part.append(mapHost);
     if (current === "members") mapHost.append(hypergraph(values));
     else heatmapOf(mapHost, values);
     if (usage) part.append(flow(usage, values));
-    if (["coupling", "coactivation", "similarity"].includes(current)) part.append(graphOf(layer, values));
+    if (["coupling", "coactivation", "similarity"].includes(current))
+      part.append(graphOf(layer, values));
     return part;
   }
 
   function heatmapOf(mapHost, values) {
     const isGroups = current === "by_group";
     const isPaths = current === "path_usage";
-    const shown = isGroups ? values.map(share) : ["coupling", "similarity", "coactivation"].includes(current)
-      ? values.map((row, i) => row.map((value, j) => (i === j ? null : value))) : values;
-    const map = new Heatmap(mapHost, { title: TITLES[current], rows: isGroups ? "group" : isPaths ? "step" : "expert",
-      columns: "expert", unit: isGroups || isPaths || current === "transitions" ? percent : null });
+    const shown = isGroups
+      ? values.map(share)
+      : ["coupling", "similarity", "coactivation"].includes(current)
+        ? values.map((row, i) => row.map((value, j) => (i === j ? null : value)))
+        : values;
+    const map = new Heatmap(mapHost, {
+      title: TITLES[current],
+      rows: isGroups ? "group" : isPaths ? "step" : "expert",
+      columns: "expert",
+      unit: isGroups || isPaths || current === "transitions" ? percent : null,
+    });
     queueMicrotask(() => map.show(shown));
   }
 
@@ -169,8 +272,13 @@ function arrays() {
     draw();
   }
 
-  const part = h("section", { "aria-labelledby": "arrays-title" },
-    h("h2", { id: "arrays-title" }, "Couplings, groups and paths"), tabs, body);
+  const part = h(
+    "section",
+    { "aria-labelledby": "arrays-title" },
+    h("h2", { id: "arrays-title" }, "Couplings, groups and paths"),
+    tabs,
+    body,
+  );
   part.draw = draw;
   return part;
 }
@@ -188,13 +296,28 @@ function recordedStep(array) {
 
 // --------------------------------------------------------------------------------------- begin
 
-const flagList = () => h("ul", { class: "flags", "aria-label": "Warnings" },
-  ...Object.entries(found.flags).map(([flag, reason]) => h("li", { class: flag.startsWith("waives_") ? "mild" : null },
-    h("strong", {}, flag.replaceAll("_", " ")), `: ${reason}`)));
+const flagList = () =>
+  h(
+    "ul",
+    { class: "flags", "aria-label": "Warnings" },
+    ...Object.entries(found.flags).map(([flag, reason]) =>
+      h(
+        "li",
+        { class: flag.startsWith("waives_") ? "mild" : null },
+        h("strong", {}, flag.replaceAll("_", " ")),
+        `: ${reason}`,
+      ),
+    ),
+  );
 
 function head() {
-  return h("p", {}, status(found.status), ` ${found.model_type ?? ""} `,
-    h("a", { href: `/runs/${encodeURIComponent(found.id)}` }, "the run"));
+  return h(
+    "p",
+    {},
+    status(found.status),
+    ` ${found.model_type ?? ""} `,
+    h("a", { href: `/runs/${encodeURIComponent(found.id)}` }, "the run"),
+  );
 }
 
 async function load() {
@@ -202,8 +325,15 @@ async function load() {
   byId("title").textContent = `Experts of ${found.name}`;
   document.title = `Experts of ${found.name} · research-eval`;
   if (!found.load && !found.measures.length) {
-    host.replaceChildren(head(), h("p", {}, "Nothing is recorded of any experts: the model has none, or the run has "
-      + "not been evaluated yet."));
+    host.replaceChildren(
+      head(),
+      h(
+        "p",
+        {},
+        "Nothing is recorded of any experts: the model has none, or the run has " +
+          "not been evaluated yet.",
+      ),
+    );
     return;
   }
   parts = [found.load && loads(), found.measures.length && measures(), arrays()].filter(Boolean);

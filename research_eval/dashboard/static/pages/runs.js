@@ -1,7 +1,19 @@
 // The runs page: filter, sort, choose, group, and charts of what is chosen.
 
 import {
-  Problem, about, ask, byId, h, looks, number, query, setState, shown, state, states, tell,
+  Problem,
+  about,
+  ask,
+  byId,
+  h,
+  looks,
+  number,
+  query,
+  setState,
+  shown,
+  state,
+  states,
+  tell,
   usualCurves,
 } from "../lib/base.js";
 import { Panel } from "../lib/panel.js";
@@ -20,13 +32,14 @@ let listed = { ids: [], keys: [], columns: [], values: [], total: 0 };
 
 const linkTo = (id) => `/runs/${encodeURIComponent(id)}`;
 
-const runsTable = () => new Table(byId("table"), {
-  label: "Runs",
-  onSort: sortBy,
-  onSelect: select,
-  linkOf: (row) => linkTo(listed.ids[row]),
-  colourOf: (row) => colours.get(listed.keys[row])?.colour ?? null,
-});
+const runsTable = () =>
+  new Table(byId("table"), {
+    label: "Runs",
+    onSort: sortBy,
+    onSelect: select,
+    linkOf: (row) => linkTo(listed.ids[row]),
+    colourOf: (row) => colours.get(listed.keys[row])?.colour ?? null,
+  });
 
 let table = runsTable();
 let panel = null;
@@ -35,7 +48,12 @@ let colours = new Map();
 // -------------------------------------------------------------------------------------- asking
 
 async function load() {
-  const params = { q: state("q"), sort: state("sort"), columns: state("columns"), limit: MOST_ROWS };
+  const params = {
+    q: state("q"),
+    sort: state("sort"),
+    columns: state("columns"),
+    limit: MOST_ROWS,
+  };
   byId("csv").href = `/api/v1/runs.csv${query(params)}`;
   try {
     if (state("by")) await loadGroups();
@@ -84,8 +102,13 @@ function drawn() {
   };
   colours = looks(chosen.map((row) => listed.keys[row]));
   const labels = chosen.map(label);
-  const distinct = (text, id) => (labels.indexOf(text) === labels.lastIndexOf(text) ? text : `${text} · ${id.slice(0, 8)}`);
-  const runs = chosen.map((row, i) => ({ id: listed.ids[row], key: listed.keys[row], label: distinct(labels[i], listed.ids[row]) }));
+  const distinct = (text, id) =>
+    labels.indexOf(text) === labels.lastIndexOf(text) ? text : `${text} · ${id.slice(0, 8)}`;
+  const runs = chosen.map((row, i) => ({
+    id: listed.ids[row],
+    key: listed.keys[row],
+    label: distinct(labels[i], listed.ids[row]),
+  }));
   const isSame = runs.map((run) => run.id).join() === panel.runs.map((run) => run.id).join();
   if (!isSame) panel.draw(runs);
 }
@@ -100,26 +123,57 @@ async function loadGroups() {
   panel.colours = known.colours;
   panel.drawGroups({ q: state("q"), by: state("by") });
   const total = found.groups.reduce((sum, group) => sum + group.runs.length, 0);
-  byId("count").textContent = `${found.groups.length} groups of ${total} runs; mean ± standard deviation`;
+  byId("count").textContent =
+    `${found.groups.length} groups of ${total} runs; mean ± standard deviation`;
   byId("table").replaceChildren(groupTable(found, metric));
   table = null;
 }
 
 const scoresOf = ({ metrics }) =>
-  Object.keys(metrics).filter((name) => /^final_(val|test)_/.test(name)).slice(0, 6);
+  Object.keys(metrics)
+    .filter((name) => /^final_(val|test)_/.test(name))
+    .slice(0, 6);
 
 function groupTable(found, metrics) {
   const head = [...found.by.map(titleOf), "runs", "ended as", ...metrics];
-  const rows = found.groups.map((group) => h("tr", {},
-    ...group.key.map((value, place) => h("td", {}, place ? shown(value)
-      : h("a", { href: membersOf(found.by, group.key), title: "Show its runs" }, shown(value)))),
-    h("td", { class: "number" }, String(group.runs.length)),
-    h("td", {}, Object.entries(group.statuses).map(([n, c]) => `${c} ${n.toLowerCase()}`).join(", ")),
-    ...metrics.map((name) => h("td", { class: "number" }, spread(group.metrics[name]))),
-  ));
-  return h("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": "Groups" },
-    h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...head.map((name) =>
-      h("th", { scope: "col" }, name)))), h("tbody", {}, ...rows)));
+  const rows = found.groups.map((group) =>
+    h(
+      "tr",
+      {},
+      ...group.key.map((value, place) =>
+        h(
+          "td",
+          {},
+          place
+            ? shown(value)
+            : h(
+                "a",
+                { href: membersOf(found.by, group.key), title: "Show its runs" },
+                shown(value),
+              ),
+        ),
+      ),
+      h("td", { class: "number" }, String(group.runs.length)),
+      h(
+        "td",
+        {},
+        Object.entries(group.statuses)
+          .map(([n, c]) => `${c} ${n.toLowerCase()}`)
+          .join(", "),
+      ),
+      ...metrics.map((name) => h("td", { class: "number" }, spread(group.metrics[name]))),
+    ),
+  );
+  return h(
+    "div",
+    { class: "scroller", tabindex: 0, role: "region", "aria-label": "Groups" },
+    h(
+      "table",
+      { class: "plain" },
+      h("thead", {}, h("tr", {}, ...head.map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, ...rows),
+    ),
+  );
 }
 
 function spread({ mean, deviation, n, started }) {
@@ -147,7 +201,9 @@ function select(chosen) {
 
 function sortBy(column) {
   const isDown = column.kind === "number" || column.kind === "time";
-  const order = isDown ? [`-${column.name}`, column.name, ""] : [column.name, `-${column.name}`, ""];
+  const order = isDown
+    ? [`-${column.name}`, column.name, ""]
+    : [column.name, `-${column.name}`, ""];
   const next = order[(order.indexOf(state("sort")) + 1) % order.length];
   setState({ sort: next });
   load();
@@ -165,25 +221,48 @@ function compare() {
 
 async function chooseColumns() {
   const known = await about();
-  const names = [...known.columns, ...Object.keys(known.params),
-    ...Object.keys(known.metrics).map((name) => (/^[^\W\d]\w*$/.test(name) ? `metrics.${name}`
-      : `metrics.${JSON.stringify(name)}`))];
+  const names = [
+    ...known.columns,
+    ...Object.keys(known.params),
+    ...Object.keys(known.metrics).map((name) =>
+      /^[^\W\d]\w*$/.test(name) ? `metrics.${name}` : `metrics.${JSON.stringify(name)}`,
+    ),
+  ];
   const now = listed.columns.map((column) => column.name);
-  const boxes = [...new Set([...now, ...names])].map((name) => h("label", { class: "choice" },
-    h("input", { type: "checkbox", value: name, checked: now.includes(name) }), ` ${name}`));
-  const search = h("input", { type: "search", placeholder: "search", "aria-label": "Search columns",
-    input: () => boxes.forEach((box) => {
-      box.hidden = !box.textContent.includes(search.value);
-    }) });
+  const boxes = [...new Set([...now, ...names])].map((name) =>
+    h(
+      "label",
+      { class: "choice" },
+      h("input", { type: "checkbox", value: name, checked: now.includes(name) }),
+      ` ${name}`,
+    ),
+  );
+  const search = h("input", {
+    type: "search",
+    placeholder: "search",
+    "aria-label": "Search columns",
+    input: () =>
+      boxes.forEach((box) => {
+        box.hidden = !box.textContent.includes(search.value);
+      }),
+  });
   const use = (columns) => () => {
     setState({ columns: columns().join(", ") });
     made.close();
     load();
   };
-  const ticked = () => boxes.map((box) => box.firstChild).filter((i) => i.checked).map((i) => i.value);
-  const made = dialog("Columns", search, h("div", { class: "choices" }, ...boxes),
+  const ticked = () =>
+    boxes
+      .map((box) => box.firstChild)
+      .filter((i) => i.checked)
+      .map((i) => i.value);
+  const made = dialog(
+    "Columns",
+    search,
+    h("div", { class: "choices" }, ...boxes),
     h("button", { type: "button", click: use(ticked) }, "Show these"),
-    h("button", { type: "button", click: use(() => []) }, "The usual ones"));
+    h("button", { type: "button", click: use(() => []) }, "The usual ones"),
+  );
 }
 
 async function suggest() {
