@@ -84,6 +84,7 @@ def forecast(problem: Configurations, watcher: Watcher, *, num_threads: int) -> 
     for arm, trials in spec.shares(tuple(problem.spaces)).items():
         if dataset is None:  # all arms have the same
             dataset = prepare(_experiment(problem, arm, {}), watcher).dataset
+            _cost(_extreme(problem, arm, dataset, min), num_threads)  # what is loaded once
         costs = [_cost(_extreme(problem, arm, dataset, end), num_threads) for end in (min, max)]
         found.append(Forecast(arm, trials, trials * spec.seeds + spec.confirm, *costs))
     return found
@@ -181,6 +182,5 @@ class _Clock(ListRecorder):
         if middle + 1 in gaps:
             per_step = statistics.median(steps)
             return per_step, max(0.0, gaps[middle + 1] - per_step)
-        first = self.times.get(1, time.perf_counter()) - self.began
-        per_step = min([first, *gaps.values()])
+        per_step = min(gaps.values(), default=time.perf_counter() - self.began)
         return per_step, batches * per_step / 3  # forward is a third of a step
