@@ -8,10 +8,11 @@ import pytest
 from research_eval.config import validate
 from research_eval.errors import ConfigError, NoMatchError, PluginError
 from research_eval.knobs import Choice, Uniform
-from research_eval.matching import Counter, Target, match, timing
-from research_eval.matching.arms import arm_of
-from research_eval.matching.cost import TOLERANCE
+from research_eval.matching import timing
+from research_eval.matching.arms import arm_of, match
+from research_eval.matching.cost import Counter
 from research_eval.matching.search import Point, Range, closest
+from research_eval.matching.target import TOLERANCE, Target
 from research_eval.prepare import build_network, prepare
 from research_eval.quantities import parse_amount
 from research_eval.registry import MODELS_MAP

@@ -70,6 +70,7 @@ def in_words(spec: StudySpec, arms: Sequence[str]) -> str:
     parts += [f"with {', '.join(map(str, spec.bounds))}"] if spec.bounds else []
     parts += [f"{spec.seeds} seeds each"] if spec.seeds > 1 else []
     parts += [f"winners confirmed on {spec.confirm} fresh seeds"] if spec.confirm else []
+    parts += [f"each scaled to {spec.match}"] if spec.match else []
     parts += [f"warm start from {spec.warm_start}"] if spec.warm_start else []
     return "; ".join(parts)
 

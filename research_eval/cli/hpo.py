@@ -139,6 +139,16 @@ ConfirmOption = Annotated[
     int,
     _option("--confirm", "Runs of each winner on fresh seeds after the search.", _SEARCH, "N"),
 ]
+MatchOption = Annotated[
+    str | None,
+    _option(
+        "--match",
+        "Scale every configuration to this cost, for example active_params=5M, so that all "
+        "architectures cost the same: params, active_params or flops.",
+        _SEARCH,
+        "AXIS=AMOUNT",
+    ),
+]
 WarmStartOption = Annotated[
     str | None,
     _option(
@@ -197,6 +207,7 @@ def hpo(
     share_budget: ShareBudgetOption = False,
     confirm: ConfirmOption = 0,
     warm_start: WarmStartOption = None,
+    match: MatchOption = None,
     workers: WorkersOrNoneOption = 1,
     gpus: GpusOption = None,
     timeout: TimeoutOption = None,
@@ -241,6 +252,7 @@ def _spec(given: Mapping[str, Any]) -> StudySpec:
         "share_budget",
         "confirm",
         "warm_start",
+        "match",
     )
     return StudySpec(
         name=given["study_name"],

@@ -15,7 +15,7 @@ from research_eval.cli._render import Column, Format, note, print_rows, printabl
 from research_eval.quantities import amount
 
 if TYPE_CHECKING:
-    from research_eval.matching import Match
+    from research_eval.matching.arms import Match
 
 
 def match(
@@ -60,7 +60,7 @@ def match(
     tune_allocator()  # before torch loads; steps are timed as runs are carried out
     from research_eval.cli._batch import OneRun
     from research_eval.config import load_file
-    from research_eval.matching import match as matched
+    from research_eval.matching.arms import match as matched
 
     given = load_file(config)
     with display() as shown:
@@ -85,8 +85,7 @@ def _tell(found: Match, config: Path, path: Path) -> None:
 
 
 def _rows(found: Match) -> list[dict[str, Any]]:
-    from research_eval.matching.cost import AXES, tolerance
-    from research_eval.matching.scaling import WORDS
+    from research_eval.matching.target import AXES, WORDS, tolerance
 
     given, made = found.costs
     rows = []

@@ -170,6 +170,11 @@ class MatchedCost(Params):
     error: float
     """`reached` over `target`, minus 1."""
 
+    @classmethod
+    def of(cls, axis: CostAxis, target: float, reached: float) -> MatchedCost:
+        """Return the match with its error."""
+        return cls(axis=axis, target=target, reached=reached, error=reached / target - 1)
+
 
 class Origin(Params):
     """Where a configuration came from. Recorded, never part of its identity."""

@@ -6,22 +6,26 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from research_eval.config import Experiment, config_hash, load_text, validate
 from research_eval.config.experiment import OPTIMIZERS, SCHEDULES
-from research_eval.errors import ConfigError, Issue
+from research_eval.errors import ConfigError, Issue, NoMatchError
+from research_eval.hpo.equal_cost import EqualCost
 from research_eval.hpo.problem import Candidate, Work
 from research_eval.hpo.space import Space, arms_named, paths_of, space_of
 from research_eval.hpo.spec import StudySpec
 from research_eval.jobs import Job
 from research_eval.knobs import Params
+from research_eval.matching.target import Target
 from research_eval.metrics import default_monitor
-from research_eval.prepare import code_hash
+from research_eval.prepare import code_hash, prepare
 from research_eval.records import NewRun, RunRecord, leaves
 from research_eval.registry import MODELS_MAP
 from research_eval.repair import repair
-from research_eval.spec import Task
+from research_eval.spec import Dataset, Task
+from research_eval.training.progress import Nobody
 
 DEFAULT_DATASET = "parity"
 
@@ -45,6 +49,7 @@ class Configurations:
         trees = {arm: _base_of(spec, arm, names) for arm in names}
         self._experiments: dict[str, Experiment] = {}
         self._code: dict[str, str] = {}
+        self._equal: dict[str, EqualCost] = {}
         issues: list[Issue] = []
         for arm, tree in trees.items():
             try:
@@ -73,17 +78,33 @@ class Configurations:
         spaces = {}
         for arm, experiment in self._experiments.items():
             spaces[arm], found = space_of(experiment, arm, spec.search, known)
+            if spec.match is not None and not found:
+                spaces[arm], found = self._equal_cost(arm, Target.parse(spec.match), spaces[arm])
             issues += found
             if not spaces[arm].knobs and not found:
                 told = "nothing is searched: the base sets every parameter; add --search path"
                 issues.append(Issue(arm, told))
         return spaces, issues
 
+    def _equal_cost(self, arm: str, target: Target, space: Space) -> tuple[Space, list[Issue]]:
+        """Return what is searched while every configuration is scaled to a cost."""
+        try:
+            self._equal[arm] = EqualCost(target, self._experiments[arm], space)
+            return self._equal[arm].space(space, self.spec.search), []
+        except ConfigError as error:
+            return space, [Issue("match", str(error))]
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        """The data that all arms learn from; costs depend on its vocabulary and its length."""
+        return prepare(next(iter(self._experiments.values())), Nobody()).dataset
+
     def fixed_part(self, arm: str) -> Mapping[str, Any]:
         """Return what is the same in all trials of an arm."""
         ignored = ("experiment_name", "project", "tags", "seed", "origin", "$schema")
         base = {key: value for key, value in self._bases[arm].items() if key not in ignored}
-        return {"base": base, "fixed": self.spaces[arm].fixed}
+        matched = {} if self.spec.match is None else {"match": self.spec.match}
+        return {"base": base, "fixed": self.spaces[arm].fixed, **matched}
 
     def code_hash(self, arm: str) -> str | None:
         """Return the identity of the arm's source."""
@@ -92,7 +113,11 @@ class Configurations:
         return self._code[arm]
 
     def complete(self, arm: str, sampled: Mapping[str, Any], name: str) -> Candidate | None:
-        """Return the proposal made legal; None if only another fixed value could do so."""
+        """Return the proposal made legal; None if only another fixed value could do so.
+
+        Raises:
+            NoMatchError: If it cannot be scaled to the cost that the study asks.
+        """
         space = self.spaces[arm]
         tree = json.loads(json.dumps(self._bases[arm]))
         for path, value in {**(space.fixed or {}), **sampled}.items():
@@ -104,14 +129,23 @@ class Configurations:
             changed |= {f"{section}.{each.field}": each.after for each in repairs}
         if any(path in asked and path not in space.knobs for path in changed):
             return None
+        tree["experiment_name"] = name
+        match: dict[str, Any] = {}
+        if arm in self._equal:
+            legal = load_text(json.dumps(tree), base_dir=self.spec.base_dir, source=name)
+            equal = self._equal[arm].scale(legal, self._dataset)
+            match = {"match": equal.match.model_dump()}
+            for path, value in equal.changes.items():
+                _put(tree, path, value)
+                changed[path] = value
         params_now = {path: changed.get(path, value) for path, value in sampled.items()}
         told = tuple(f"{path}={json.dumps(value)}" for path, value in changed.items())
-        tree["experiment_name"] = name
         tree["origin"] = {
             "kind": "study",
             "parent": self.spec.name,
             "changed": params_now,
             "repairs": list(told),
+            **match,
         }
         text = json.dumps(tree)
         load_text(text, base_dir=self.spec.base_dir, source=name)
@@ -144,8 +178,11 @@ class Configurations:
             return None
         values = dict(leaves(recorded.config.model_dump(mode="json", by_alias=True)))
         sampled = {path: values.get(path) for path in self.spaces[arm].knobs}
-        candidate = self.complete(arm, sampled, self.spec.name)
-        if candidate is None or candidate.repairs:
+        try:
+            candidate = self.complete(arm, sampled, self.spec.name)
+        except NoMatchError:
+            return None
+        if candidate is None or candidate.params != sampled:
             return None
         ours = load_text(candidate.config_json, base_dir=self.spec.base_dir)
         ours = ours.with_fields(

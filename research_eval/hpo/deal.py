@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from research_eval.config import canonical_json
-from research_eval.errors import ConfigError
+from research_eval.errors import ConfigError, NoMatchError
 from research_eval.hpo.book import Book, reports_of
 from research_eval.hpo.problem import Candidate, Problem
 from research_eval.hpo.sampling import Outcome, Sampler, choose_sampler
@@ -116,18 +116,23 @@ class Deal:
     def _propose(self, arm: str, number: int) -> Candidate | None:
         sampler = self._samplers[arm]
         name = f"{self._spec.base.get('experiment_name', self._spec.name)} {number}"
-        conflicts = 0
-        attempt = 0
+        conflicts = attempt = 0
+        unmatched: NoMatchError | None = None
         while attempt < MAX_TRIES or sampler.kind == "grid":
             proposed = sampler.propose(number, attempt)
             attempt += 1
             if proposed is None:
                 break
-            candidate = self._problem.complete(*proposed, name)
+            try:
+                candidate = self._problem.complete(*proposed, name)
+            except NoMatchError as error:
+                candidate, unmatched = None, error
             conflicts += candidate is None
             if candidate is not None and _key(candidate.arm, candidate.params) not in self._tried:
                 return candidate
         sampler.withdraw(number)
+        if conflicts and conflicts == attempt and unmatched is not None:
+            raise unmatched
         if conflicts and conflicts == attempt:
             raise ConfigError(
                 f"no configuration of {arm} is legal with what the base fixes; "

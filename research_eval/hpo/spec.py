@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from research_eval.errors import ConfigError, Issue, did_you_mean
 from research_eval.hpo.names import DEFAULT_NAME, DEFAULT_TRIALS, PRUNERS, SAMPLERS
+from research_eval.matching.target import Target
 from research_eval.metrics import Direction, find_metric
 
 _NAME = re.compile(r"\w[\w.-]{0,199}")
@@ -121,6 +122,8 @@ class StudySpec:
         confirm: Runs of each arm's winner on fresh seeds, after the search.
         warm_start: A study, or a condition on runs: what they tried of this study's space is told
             to the samplers before the first trial, and not tried again.
+        match: A cost that every configuration is scaled to, as in `active_params=5M`. The first
+            field that the model's `SPEC.scale` names and the base leaves open is not searched.
     """
 
     name: str = DEFAULT_NAME
@@ -138,6 +141,7 @@ class StudySpec:
     share_budget: bool = False
     confirm: int = 0
     warm_start: str | None = None
+    match: str | None = None
 
     def __post_init__(self) -> None:
         """Name every mistake at once.
@@ -146,12 +150,17 @@ class StudySpec:
             ConfigError: If something is out of range or cannot be read.
         """
         issues = [*self._issues()]
-        for kind, texts in ((Objective, self.objectives), (Bound, self.constraints)):
+        asked = (
+            ("objective", Objective.parse, self.objectives),
+            ("bound", Bound.parse, self.constraints),
+            ("match", Target.parse, () if self.match is None else (self.match,)),
+        )
+        for name, parse, texts in asked:
             for text in texts:
                 try:
-                    kind.parse(text)
+                    parse(text)
                 except ConfigError as error:
-                    issues.append(Issue(kind.__name__.lower(), str(error)))
+                    issues.append(Issue(name, str(error)))
         if issues:
             raise ConfigError("the study cannot be carried out", issues)
 

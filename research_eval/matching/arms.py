@@ -18,8 +18,9 @@ from research_eval.config import Experiment, validate
 from research_eval.config.experiment import CostAxis, MatchedCost
 from research_eval.config.reading import value_of
 from research_eval.errors import ConfigError, Issue, NoMatchError
-from research_eval.matching.cost import TIME_TOLERANCE, Cost, Counter
-from research_eval.matching.scaling import Scaled, Scaling, Target, moved, parse_axis
+from research_eval.matching.cost import Cost, Counter
+from research_eval.matching.scaling import Scaled, Scaling, moved
+from research_eval.matching.target import TIME_TOLERANCE, Target, parse_axis
 from research_eval.matching.timing import Steps, race
 from research_eval.prepare import Prepared, components, prepare, prepare_with
 from research_eval.registry import MODELS_MAP
@@ -118,17 +119,8 @@ def match(
     made = counter.cost(scaled.params)
     if times is not None:
         given, made = replace(given, step_time=times[0]), replace(made, step_time=times[1])
-    with_origin = _with_origin(
-        prepared,
-        arm,
-        scaled,
-        MatchedCost(
-            axis=axis,
-            target=given.on(axis),
-            reached=made.on(axis),
-            error=made.on(axis) / given.on(axis) - 1,
-        ),
-    )
+    matched = MatchedCost.of(axis, given.on(axis), made.on(axis))
+    with_origin = _with_origin(prepared, arm, scaled, matched)
     return Match(experiment, with_origin, axis, (given, made), arm.carried)
 
 

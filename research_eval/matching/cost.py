@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,19 +16,6 @@ from research_eval.errors import PluginError
 from research_eval.network import Network
 from research_eval.prepare import new_network
 from research_eval.spec import BodyContext, Dataset, TransformerParams
-
-AXES: tuple[CostAxis, ...] = get_args(CostAxis)
-
-TOLERANCE = 0.01
-"""Relative difference up to which counted costs are called equal."""
-
-TIME_TOLERANCE = 0.05
-"""The same for measured times."""
-
-
-def tolerance(axis: CostAxis) -> float:
-    """Return the relative difference up to which costs on an axis are called equal."""
-    return TIME_TOLERANCE if axis == "step_time" else TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)

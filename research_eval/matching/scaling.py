@@ -12,13 +12,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from research_eval.config.experiment import CostAxis
 from research_eval.errors import ConfigError, NoMatchError, PluginError, did_you_mean
 from research_eval.knobs import validates
-from research_eval.matching.cost import AXES, tolerance
 from research_eval.matching.search import CostAt, Found, Point, Range, closest
+from research_eval.matching.target import Target, tolerance
 from research_eval.parameters import NumberRange, number_range
-from research_eval.quantities import amount, parse_amount
 from research_eval.repair import check
 from research_eval.spec import ModelSpec, TransformerParams
 
@@ -34,54 +32,7 @@ DIGITS = 4
 FARTHEST = 2048
 """How far from the best value of a whole number others are looked at."""
 
-WORDS: Mapping[CostAxis, str] = {
-    "params": "parameters",
-    "active_params": "active parameters",
-    "flops": "FLOPs per token",
-    "step_time": "seconds per step",
-}
-
 CostOf = Callable[[TransformerParams], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A cost on an axis."""
-
-    axis: CostAxis
-    value: float
-
-    @classmethod
-    def parse(cls, text: str) -> Target:
-        """Read `axis=amount` as in active_params=5M.
-
-        Raises:
-            ConfigError: If there is no such axis, or the amount is none.
-        """
-        name, _, wanted = text.partition("=")
-        try:
-            value = parse_amount(wanted)
-        except ValueError as error:
-            raise ConfigError(f"'{text}' is no cost as in active_params=5M: {error}") from None
-        if value <= 0:
-            raise ConfigError(f"'{text}': a cost is more than 0")
-        return cls(parse_axis(name.strip()), value)
-
-    def __str__(self) -> str:
-        shown = amount(self.value) if self.axis != "step_time" else f"{self.value:.3g}"
-        return f"{shown} {WORDS[self.axis]}"
-
-
-def parse_axis(name: str) -> CostAxis:
-    """Return the axis of this name.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    for axis in AXES:
-        if axis == name:
-            return axis
-    raise ConfigError(f"nothing can be matched on '{name}'; {did_you_mean(name, AXES)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +142,21 @@ class _Attempt:
     def solve(self, name: str) -> Scaled:
         for limit in (SHAPE, math.inf) if len(self.fields) > 1 else (math.inf,):
             for each in self._proposals(limit):
-                is_near = abs(each.found.best.cost / self.target.value - 1) <= tolerance(
-                    self.target.axis
-                )
-                if is_near and self._is_built(each.params):
+                error = each.found.best.cost / self.target.value - 1
+                if abs(error) <= tolerance(self.target.axis) and self._is_built(each.params):
                     return Scaled(each.params, each.found.best.cost)
+                if len(self.tried) == 1 and each.found.lacking == "below" and self._is_below_all():
+                    raise self._no_match(name)
         raise self._no_match(name)
+
+    def _is_below_all(self) -> bool:
+        """Return whether the target is less than what the smallest of all fields costs."""
+        first, *others = self.fields
+        params = self.start
+        for other in others:
+            least = self._nearest_legal(other, params, max(self.fields[other].low, 0))
+            params = params if least is None else self._with(params, other, least)
+        return any(each.found.lacking == "below" for each in self._moved(first, params, math.inf))
 
     def _proposals(self, limit: float) -> Iterator[_Tried]:
         """Yield points of ever more fields."""
@@ -302,10 +262,9 @@ class _Attempt:
     def _no_match(self, name: str) -> NoMatchError:
         target, fields = self.target, ", ".join(self.fields)
         if self.known and len({*self.known.values()}) == 1 and self.tried:
-            cost = Target(target.axis, self.tried[0].found.best.cost)
-            return NoMatchError(
-                f"'{name}' cannot cost {target}: it costs {cost}, whatever {fields}"
-            )
+            stays = Target(target.axis, self.tried[0].found.best.cost)
+            told = f"'{name}' cannot cost {target}: it costs {stays}, whatever {fields}"
+            return NoMatchError(told)
         by_error = sorted(self.tried, key=lambda each: abs(each.found.best.cost - target.value))
         nearest = next((each for each in by_error if self._is_built(each.params)), None)
         if nearest is None:
