@@ -167,15 +167,8 @@ class Browser:
             StoreError: If a cursor is none.
         """
         since = {run: points.Cursor.parse(cursor) for run, cursor in cursors.items()}
-        found = {}
         with self._reader._reading() as connection:
-            for run in curves.runs_with(connection, metric, list(since)):
-                before = since[run.experiment_id]
-                if (run.attempt, run.num_points) != (before.attempt, before.count):
-                    news = points.read_series(connection, run.id, metric, MOST_NEWS, before)
-                    if news is not None:
-                        found[run.experiment_id] = news
-        return found
+            return curves.read_news(connection, metric, since, MOST_NEWS)
 
     # -------------------------------------------------------------------------------- experts
 

@@ -15,7 +15,15 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select
 
-from research_eval.store.points import Cursor, are_tame, mean_of, sums_of_values
+from research_eval.records import MetricSeries
+from research_eval.store.points import (
+    Cursor,
+    are_tame,
+    mean_of,
+    read_series,
+    single_points,
+    sums_of_values,
+)
 from research_eval.store.queries import is_one_of, raw_rows
 from research_eval.store.schema import attempts, experiments, metric_points, metrics, names
 
@@ -123,11 +131,28 @@ def read_group_curves(
     return found
 
 
+def read_news(
+    connection: Connection, metric: str, cursors: Mapping[str, Cursor], max_points: int
+) -> dict[str, MetricSeries]:
+    """Return what came after each cursor, of the runs that have anything; see `Browser.later`."""
+    runs = [
+        run
+        for run in runs_with(connection, metric, list(cursors))
+        if (run.attempt, run.num_points) != cursors[run.experiment_id].place
+    ]
+    points = _PointsOf(connection, metric, runs)
+    found = {
+        run.experiment_id: points.after(run, cursors[run.experiment_id], max_points) for run in runs
+    }
+    return {name: news for name, news in found.items() if news is not None}
+
+
 class _PointsOf:
     """The points of one metric of some runs, without those that a later attempt superseded."""
 
     def __init__(self, connection: Connection, metric: str, runs: Sequence[Row[Any]]) -> None:
         self._connection = connection
+        self._metric = metric
         self._runs = runs
         name_id = select(names.c.id).where(names.c.name == metric).scalar_subquery()
         cuts = select(attempts.c.run_id, attempts.c.attempt, attempts.c.valid_to_step).where(
@@ -156,6 +181,16 @@ class _PointsOf:
         runs = experiments.c.id.in_([run.id for run in self._runs])
         found = self._connection.execute(select(first, last).where(runs)).all()
         return min(row[0] for row in found), max(row[1] for row in found)
+
+    def after(self, run: Row[Any], before: Cursor, max_points: int) -> MetricSeries | None:
+        """Return what came after a cursor, with the run's whole series where it must be."""
+        num_new = run.num_points - before.count
+        if run.attempt != before.attempt or not 0 < num_new <= max_points:
+            return read_series(self._connection, run.id, self._metric, max_points, before)
+        of_run = [_POINT.run_id == run.id, self._is_of_metric, *self._is_current]
+        buckets, seq = single_points(self._connection, of_run, before, num_new)
+        cursor = str(Cursor(run.attempt, max(seq, before.seq), run.num_points))
+        return MetricSeries(**buckets, cursor=cursor, is_delta=True)
 
     def single(self, runs: Sequence[Row[Any]], ends: Steps) -> dict[str, Curve]:
         """Return every point as a bucket of its own."""

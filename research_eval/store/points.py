@@ -73,6 +73,11 @@ class Cursor:
             raise StoreError(f"'{text}' is no cursor; give what an earlier series returned")
         return cls(*map(int, text.split(".")))
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """What a run has, attempt and number of points, if nothing came after."""
+        return self.attempt, self.count
+
     def __str__(self) -> str:
         return f"{self.attempt}.{self.seq}.{self.count}"
 
@@ -150,7 +155,7 @@ def read_series(
     if num_new > max_points:
         buckets, seq = _buckets(connection, [*points, *_after(before)], max_points, attempt)
     elif num_new:
-        buckets, seq = _single_points(connection, points, before, num_new)
+        buckets, seq = single_points(connection, points, before, num_new)
     else:
         buckets, seq = _columns([]), before.seq
     cursor = str(Cursor(attempt, max(seq, before.seq), count))
@@ -163,7 +168,7 @@ def _after(cursor: Cursor) -> list[ColumnElement[bool]]:
     return [_POINT.attempt == cursor.attempt, _POINT.seq > cursor.seq]
 
 
-def _single_points(
+def single_points(
     connection: Connection, points: Sequence[ColumnElement[bool]], before: Cursor, num_new: int
 ) -> tuple[dict[str, npt.NDArray[Any]], int]:
     """Return the points that came after a cursor as buckets of one, and the last one's `seq`.
