@@ -200,14 +200,20 @@ def spoken(command: list[str]) -> dict[str, float]:
 
 
 def synced(system: str, task: Task, trials: int) -> float | None:
-    """Return the syncs of a trial; None where strace is not installed."""
+    """Return the syncs of a trial, without those of opening and closing; None without strace."""
     if shutil.which("strace") is None:
         return None
+    more = counted(system, task, trials) - counted(system, task, 1)
+    return more / (trials - 1)
+
+
+def counted(system: str, task: Task, trials: int) -> int:
+    """Return the syncs of a whole study, as strace counts them."""
     with tempfile.TemporaryDirectory() as name:
         counts = Path(name) / "strace"
         strace = ["strace", "-f", "-c", "-o", str(counts), "-e", "trace=fsync,fdatasync"]
         spoken([*strace, *call(system, task, trials, Path(name))])
-        return sum(map(int, SYNCS.findall(counts.read_text()))) / trials
+        return sum(map(int, SYNCS.findall(counts.read_text())))
 
 
 def measured(task: Task, *, quick: bool, repeats: int) -> dict[str, dict[str, float | None]]:
