@@ -14,6 +14,7 @@ from research_eval.suggest import moves
 from research_eval.suggest.axes import Encoding, Point
 from research_eval.suggest.evidence import Outcome, Tried, seed_noise, targets
 from research_eval.suggest.portfolio import Portfolio
+from research_eval.suggest.surrogate import MOST, _kept
 from research_eval.suggest.warm_tpe import warm_tpe
 
 
@@ -252,3 +253,11 @@ def test_expectations_are_of_the_loss_in_its_own_unit():
     for proposal in search(known).model(3):
         assert 95 < proposal.mean < 120
         assert 0 <= proposal.probability <= 1
+
+
+def test_of_many_runs_the_best_and_the_latest_are_learnt_from():
+    point = Point("moe", Knobs().model_dump())
+    known = targets([tried(point, float(i)) for i in range(1000)])
+    kept = _kept(known)
+    assert len(kept) == MOST
+    assert set(kept) == {*range(MOST // 2), *range(1000 - MOST // 2, 1000)}
