@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from research_eval.config import canonical_json
-from research_eval.errors import ConfigError
+from research_eval.errors import ConfigError, did_you_mean
 from research_eval.hpo.book import excess_of, mean_score
 from research_eval.hpo.problem import Candidate, Problem
 from research_eval.hpo.spec import StudySpec
@@ -38,11 +39,16 @@ def find_known(store: Store, spec: StudySpec, problem: Problem) -> list[Known]:
     and objectives, and values that lie in its space.
 
     Raises:
-        ConfigError: If nothing is of use.
-        FilterError: If it is neither a study nor a condition.
+        ConfigError: If there is no such study, or nothing is of use.
+        FilterError: If it is a condition that cannot be read.
     """
     source = spec.warm_start or ""
-    is_study = bool(store.studies(source))
+    studies = [study.name for study in store.studies()]
+    is_study = source in studies
+    if not is_study and re.fullmatch(r"[\w.-]+", source):
+        raise ConfigError(
+            f"there is no study '{source}' to start from; {did_you_mean(source, studies)}"
+        )
     runs = store.study_runs(source) if is_study else store.runs(filter=source, sort="timestamp")
     others = [run for run in runs if run.study != spec.name]
     tried: dict[str, tuple[Candidate, list[RunRecord]]] = {}

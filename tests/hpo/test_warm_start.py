@@ -53,6 +53,8 @@ def test_what_cannot_be_used_is_told_and_nothing_is_recorded(search):
     search(height, GRID, n_trials=2, name="first")
     with pytest.raises(ConfigError, match="of 2 runs none is a completed one of this space"):
         search(name="second", warm_start="first")  # another function over another space
+    with pytest.raises(ConfigError, match="no study 'frist' to start from; did you mean 'first'"):
+        search(height, GRID, name="second", warm_start="frist")
     with pytest.raises(FilterError):
         search(height, GRID, name="second", warm_start="first and")
     with Store.open("s.db") as store:
