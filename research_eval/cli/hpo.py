@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from research_eval.allocator import tune_allocator
 from research_eval.cli._crew import Crew, GpusOption, WorkersOrNoneOption
 from research_eval.cli._options import DbOption, FormatOption, parse_time, split_commas
 from research_eval.cli._render import Format, note
@@ -221,8 +222,6 @@ def hpo(
     Without options: parity at the reference setting, all six architectures, 100 trials. The same
     command continues a study to its total.
     """
-    from research_eval.allocator import tune_allocator
-
     tuned = tune_allocator()  # before torch loads
     spec = _spec(locals())
     crew = Crew.of(workers, gpus)
