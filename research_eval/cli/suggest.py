@@ -12,6 +12,7 @@ from research_eval.cli._options import DbOption, FormatOption, parse_time, split
 from research_eval.cli._progress import display
 from research_eval.cli._records import field_text
 from research_eval.cli._render import Column, Format, note, print_rows, printable, write
+from research_eval.cli.runs import reading
 from research_eval.quantities import duration, number, parse_amount
 from research_eval.suggest.names import DEFAULT_FOLDER, STRATEGIES
 
@@ -146,7 +147,7 @@ def suggest(
     models = tuple(split_commas(model_type))
     asked = Question(dataset_name, models, metric_name, filter, any_code)
     require_writable(output_dir)
-    paths, place = _suggest(
+    paths = _suggest(
         asked,
         request,
         output_dir,
@@ -159,7 +160,7 @@ def suggest(
         from research_eval.cli.run import run
 
         note(tuned)
-        run([str(path) for path in paths], database=place, form=form)
+        run([str(path) for path in paths], database=database, form=form)
 
 
 def _amount(text: str | None) -> float | None:
@@ -178,17 +179,13 @@ def _suggest(
     *,
     explain: bool,
     is_shown: bool,
-) -> tuple[list[Path], str]:
-    """Write suggestions and show them; return their files, and where the runs are."""
+) -> list[Path]:
+    """Write suggestions and show them; return their files."""
     from research_eval.cli._batch import OneRun
     from research_eval.errors import IncompleteError
-    from research_eval.store import Store
-    from research_eval.store.location import locate
     from research_eval.suggest.suggesting import Suggester, write_files
 
-    place = database or locate(create=False)
-    with Store.open(place) as store, display() as shown:
-        note(f"database: {printable(store.path or store.url)}")
+    with reading(database) as store, display() as shown:
         suggester = Suggester(store, question, request, OneRun("counting parameters", shown))
         found = suggester.suggestions()
         paths = write_files(found, suggester.past, folder)
@@ -196,6 +193,8 @@ def _suggest(
         note(printable(line))
     if is_shown:
         _show(found, paths, suggester, form, explain=explain)
+    if found:
+        note(f"next: research-eval run {printable(folder)}/*.json")
     if len(found) < request.count:
         limits = [
             *["--max-params"] * bool(request.max_params),
@@ -205,8 +204,7 @@ def _suggest(
             f"{len(found)} of {request.count} suggestions: "
             + (f"no more fit {' and '.join(limits)}" if limits else "all others are on record")
         )
-    note(f"next: research-eval run {printable(folder)}/*.json")
-    return paths, str(place)
+    return paths
 
 
 def _show(
