@@ -78,8 +78,9 @@ def log_experts(run, rng, *, paths=False):
         members = (rng.random((5, EXPERTS)) > 0.6).astype(np.float32)
         run.log_array("members", members, layer=0, step=step)
         if paths:
-            usage = rng.dirichlet(np.ones(EXPERTS), 3) * np.array([[1.0], [0.8], [0.5]])
-            run.log_array("path_usage", usage.astype(np.float32), layer=0, step=step)
+            for place, reached in enumerate((1.0, 0.8, 0.5)):  # steps of a path, not layers
+                usage = reached * rng.dirichlet(np.ones(EXPERTS))
+                run.log_array("path_usage", usage.astype(np.float32), layer=place, step=step)
             go_on = rng.dirichlet(np.ones(EXPERTS + 1), EXPERTS)[:, :-1]
             run.log_array("transitions", go_on.astype(np.float32), layer=0, step=step)
 

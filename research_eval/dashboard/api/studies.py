@@ -121,8 +121,8 @@ def _find(site: Site, name: str) -> StudyRecord:
 
 
 def _recall(site: Site, record: StudyRecord) -> Book | None:
-    """Return the trials of a study; None for one that another program recorded."""
+    """Return the trials of a study; None for one of another program, or of a version before."""
     try:
         return recall(record, site.store.study_runs(record.name))
-    except (KeyError, TypeError, ValueError, ConfigError):
+    except (LookupError, TypeError, ValueError, ConfigError):
         return None

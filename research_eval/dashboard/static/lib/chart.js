@@ -138,7 +138,7 @@ export class LineChart {
       legend: { show: false },
       scales: {
         x: { time: isTime, distr: this.view.logX && !isTime ? 3 : 1 },
-        y: { distr: this.view.logY ? 3 : 1 },
+        y: { distr: this.view.logY ? 3 : 1, ...(this.view.logY ? {} : { range: roomFor }) },
       },
       axes: [
         { ...axis, size: 34, ...(isTime ? {} : { values }) },
@@ -295,6 +295,12 @@ export class LineChart {
     const { fillTable } = await import("./export.js");
     fillTable(this.table, this);
   }
+}
+
+/** A little room above and below; of a constant as much as its size asks for. */
+function roomFor(_, low, high) {
+  const room = low === high ? Math.abs(low) / 10 || 0.5 : (high - low) * 0.05;
+  return low === null ? [0, 1] : [low - room, high + room];
 }
 
 const short = (value) => amount(value).replace(" ", "");

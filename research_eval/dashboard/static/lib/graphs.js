@@ -82,7 +82,7 @@ export function couplings(matrix, { most, load, isMutual }) {
  */
 export function hypergraph(members) {
   const experts = members[0].length;
-  const [w, t, side, head] = [18, 18, 46, 22];
+  const [w, t, side, head] = [18, 18, 66, 22];
   const marks = members.flatMap((row, edge) =>
     row.map((share, expert) =>
       share > 0

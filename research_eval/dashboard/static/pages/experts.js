@@ -42,8 +42,9 @@ let parts = [];
 
 function loads() {
   const { steps, layers, values, of } = found.load;
-  const top = Math.max(...values.flat(2).filter((share) => share !== null));
   const experts = Math.max(...values[0].map((row) => row?.length ?? 0));
+  // An even share lies in the middle of the colours.
+  const top = Math.max(2 / experts, ...values.flat(2).filter((one) => one !== null));
   const layerHost = h("div");
   const timeHost = h("div");
   const byLayer = new Heatmap(layerHost, {
@@ -123,9 +124,9 @@ function measures() {
   const charts = new Map();
   const chosen = () => {
     const named = states("measure");
-    return named.length
-      ? named
-      : USUAL_MEASURES.filter((each) => found.measures.some((m) => m.name === each));
+    const known = found.measures.map((measure) => measure.name);
+    const usual = USUAL_MEASURES.filter((each) => known.includes(each));
+    return named.length ? named : usual.length ? usual : known.slice(0, 3);
   };
 
   async function draw() {
@@ -216,10 +217,11 @@ function arrays() {
         current === "transitions" && "path_usage" in found.arrays
           ? await ask(path("runs", found.id, "experts", "path_usage"), { step: answer.step })
           : null;
+      const layers = current === "path_usage" ? { 0: stepsOf(answer) } : answer.layers;
       body.replaceChildren(
         h("h3", {}, `${TITLES[current]}; step ${answer.step.toLocaleString("en")}`),
-        ...Object.entries(answer.layers).map(([layer, values]) =>
-          pictures(layer, values, usage?.layers[layer]),
+        ...Object.entries(layers).map(([layer, values]) =>
+          pictures(layer, values, usage && stepsOf(usage)),
         ),
       );
     } catch (problem) {
@@ -228,11 +230,7 @@ function arrays() {
   }
 
   function pictures(layer, values, usage) {
-    const part = h(
-      "div",
-      {},
-      h("h3", {}, found.arrays[current].layers.length > 1 ? `layer ${layer}` : ""),
-    );
+    const part = h("div", {}, h("h3", {}, isPerLayer(current) ? `layer ${layer}` : ""));
     const mapHost = h("div");
     part.append(mapHost);
     if (current === "members") mapHost.append(hypergraph(values));
@@ -282,6 +280,11 @@ function arrays() {
   part.draw = draw;
   return part;
 }
+
+/** Paths lead through one pool of experts: what is a layer elsewhere is a step of theirs. */
+const stepsOf = (usage) => Object.values(usage.layers).map(([shares]) => shares);
+
+const isPerLayer = (name) => !name.startsWith("path") && found.arrays[name].layers.length > 1;
 
 const share = (row) => {
   const sum = row.reduce((total, value) => total + value, 0);

@@ -95,10 +95,11 @@ function drawn() {
     : rows.slice(0, DRAWN_AT_FIRST);
   const named = listed.columns.findIndex((column) => column.name === "experiment_name");
   const seeded = listed.columns.findIndex((column) => column.name === "seed");
+  const seedOf = (row) => listed.values[seeded]?.[row] ?? null;
+  const seeds = new Set(chosen.map(seedOf));
   const label = (row) => {
     const name = listed.values[named]?.[row] ?? listed.ids[row].slice(0, 8);
-    const seed = listed.values[seeded]?.[row];
-    return seed === null || seed === undefined ? name : `${name} · seed ${seed}`;
+    return seeds.size > 1 ? `${name} · seed ${shown(seedOf(row))}` : name;
   };
   colours = looks(chosen.map((row) => listed.keys[row]));
   const labels = chosen.map(label);
