@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 from research_eval import machine, provenance, verdicts
 from research_eval.allocator import tune_allocator
 from research_eval.config import Experiment, json_schema, load_text
@@ -32,6 +30,7 @@ from research_eval.store.csv_log import DEFAULT_NAME as RESULTS_NAME
 from research_eval.store.csv_log import append_result
 from research_eval.system import SystemSampler
 from research_eval.training.checkpoint import resume_step
+from research_eval.training.device import cpu_threads
 from research_eval.training.progress import StopSignal, Watcher
 from research_eval.training.train import Files, Trainer, steps_of
 
@@ -165,7 +164,7 @@ def _carry_out(
 ) -> RunRecord:
     """Carry out a new run, or another attempt of the one with this id."""
     tune_allocator()
-    with _threads(prepared.experiment.config.training_params.num_threads):
+    with cpu_threads(prepared.experiment.config.training_params.num_threads):
         network = build_network(prepared)
         if isinstance(started, NewRun):
             writer = store.start(started)
@@ -337,17 +336,6 @@ def _keep_plugins(experiment: Experiment, writer: RunWriter) -> None:
             kept = writer.folder / reference.file.name
             shutil.copyfile(reference.file, kept)
             writer.artifact("plugin", kept)
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -192,8 +192,12 @@ def test_the_feed_forward_is_moved_first_and_the_width_before_it_becomes_a_slive
     alone = match(given, "dense", "active_params", timed=False).made.config.model_params
     assert alone.embed_dim == 64
     assert alone.ff_factor == pytest.approx(8, rel=0.05)
-    both = match(given, "gnn_moe", "active_params", timed=False).made.config.model_params
-    assert both.embed_dim < 64
+    # At width 128 each of the ten experts would have 0.4 times as many units as the model is wide.
+    wide = experiment("dense", model_params={"embed_dim": 128})
+    settings = ["model_params.num_experts=10"]
+    found = match(wide, "moe", "params", settings=settings, timed=False)
+    both = found.made.config.model_params
+    assert both.embed_dim < 128
     assert both.ff_factor == pytest.approx(4, rel=0.3)
 
 
