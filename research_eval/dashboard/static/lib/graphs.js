@@ -72,8 +72,10 @@ export function couplings(matrix, { most, load, isMutual }) {
       load ? `expert ${e}: load ${percent(load[e])}` : `expert ${e}`,
     ),
   );
-  const label = `The ${shown.length} strongest of ${edges.length} couplings of ${count} experts`;
-  return picture(label, SIZE, SIZE, arrow(colour), ...lines, ...nodes);
+  const told = `The ${shown.length} strongest of ${edges.length} couplings; nodes show the load`;
+  const label = load ? told : told.split(";")[0];
+  const drawing = picture(label, SIZE, SIZE, arrow(colour), ...lines, ...nodes);
+  return h("div", {}, h("p", { class: "quiet note" }, `${label}.`), drawing);
 }
 
 /**

@@ -197,7 +197,8 @@ function arrays() {
   const names = Object.keys(TITLES).filter((each) => each in found.arrays);
   if (!names.length) return null;
   const tabs = h("div", { class: "tabs", role: "group", "aria-label": "Arrays" });
-  const body = h("div");
+  const body = h("div", { class: "chart-grid" });
+  const title = h("h3");
   let current = names.includes(state("array")) ? state("array") : names[0];
 
   async function draw() {
@@ -218,8 +219,8 @@ function arrays() {
           ? await ask(path("runs", found.id, "experts", "path_usage"), { step: answer.step })
           : null;
       const layers = current === "path_usage" ? { 0: stepsOf(answer) } : answer.layers;
+      title.textContent = `${TITLES[current]}; step ${answer.step.toLocaleString("en")}`;
       body.replaceChildren(
-        h("h3", {}, `${TITLES[current]}; step ${answer.step.toLocaleString("en")}`),
         ...Object.entries(layers).map(([layer, values]) =>
           pictures(layer, values, usage && stepsOf(usage)),
         ),
@@ -275,6 +276,7 @@ function arrays() {
     { "aria-labelledby": "arrays-title" },
     h("h2", { id: "arrays-title" }, "Couplings, groups and paths"),
     tabs,
+    title,
     body,
   );
   part.draw = draw;

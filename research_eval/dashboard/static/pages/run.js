@@ -188,10 +188,12 @@ function pin(metric) {
 function rest(run) {
   const facts = Object.entries(run.facts).filter(([fact]) => !NOT_FACTS.includes(fact));
   return [
-    h("h2", {}, "Facts"),
-    table(facts),
-    h("h2", {}, "Configuration"),
-    table(leaves(run.config)),
+    h(
+      "div",
+      { class: "columns" },
+      h("section", {}, h("h2", {}, "Configuration"), table(leaves(run.config))),
+      h("section", {}, h("h2", {}, "Facts"), table(facts)),
+    ),
     folded("Environment", table(leaves(run.environment))),
     run.diff ? folded("Uncommitted changes", h("pre", {}, run.diff)) : null,
     run.artifacts.length ? h("h2", {}, "Files") : null,
