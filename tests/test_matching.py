@@ -66,6 +66,8 @@ def random_experiment(model, rng):
 def has_solution(counter, start, axis, target):
     """Look at every legal width, and in each for a feed-forward of the right cost."""
     for width in range(start.num_heads, 100_000, start.num_heads):
+        if start.positions == "rope" and width // start.num_heads % 2:
+            continue
 
         def cost(units, width=width):
             changes = {"embed_dim": width, "ff_factor": units / width}
@@ -79,9 +81,7 @@ def has_solution(counter, start, axis, target):
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if cost(middle) < target * (1 - TOLERANCE) else (low, middle)
-        is_near = cost(high) <= target * (1 + TOLERANCE)
-        is_rope = start.positions == "rope"
-        if is_near and not (is_rope and width // start.num_heads % 2):
+        if cost(high) <= target * (1 + TOLERANCE):
             return True
     return False
 
