@@ -94,26 +94,28 @@ def pages(address: str, process: subprocess.Popen[str]) -> None:
         print("no Chromium: the page itself is not measured", file=sys.stderr)
         return
     found: dict[str, list[float]] = {}
-    with started(programs) as browser:
-        browser.driver.execute_cdp_cmd("Performance.enable", {})
-        for _ in range(LOADS):
-            browser.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
-            before, busy = cpu(process), renderer(browser)
-            browser.open(f"{address}runs", until=".u-over")
-            browser.until(lambda: "280,000 points" in browser.texts(".note")[0])
-            time.sleep(1)  # until the browser has come to rest
-            traffic = browser.traffic()
-            values = {
-                "requests": len(traffic.urls),
-                "kB": traffic.bytes / 1000,
-                "ms of server CPU": (cpu(process) - before) * 1000,
-            }
-            worked = renderer(browser)  # a page of another site has a process of its own
-            values["ms of renderer CPU"] = 1000 * (worked - busy if worked > busy else worked)
-            for unit, value in values.items():
+    for _ in range(LOADS):
+        with started(programs) as browser:
+            for unit, value in load(browser, address, process).items():
                 found.setdefault(unit, []).append(value)
     for unit, values in found.items():
         show("first page, 1,000 runs, 10 curves", values, unit)
+
+
+def load(browser, address: str, process: subprocess.Popen[str]) -> dict[str, float]:
+    """Open the page in a fresh browser and return what it cost until it came to rest."""
+    browser.driver.execute_cdp_cmd("Performance.enable", {})
+    before = cpu(process)
+    browser.open(f"{address}runs", until=".u-over")
+    browser.until(lambda: "280,000 points" in browser.texts(".note")[0])
+    time.sleep(1)
+    traffic = browser.traffic()
+    return {
+        "requests": len(traffic.urls),
+        "kB": traffic.bytes / 1000,
+        "ms of server CPU": (cpu(process) - before) * 1000,
+        "ms of renderer CPU": renderer(browser) * 1000,
+    }
 
 
 def renderer(browser) -> float:

@@ -123,6 +123,7 @@ class Browser:
         *,
         max_points: int = 500,
         steps: Steps | None = None,
+        with_times: bool = False,
     ) -> dict[str, Curve]:
         """Return a metric of several runs on one grid of steps; runs without it are left out.
 
@@ -131,9 +132,12 @@ class Browser:
             experiment_ids: The runs.
             max_points: At most so many buckets. A run with fewer points keeps every one.
             steps: Only these.
+            with_times: Whether `Curve.times` is wanted, which costs a tenth more.
         """
         with self._reader._reading() as connection:
-            return curves.read_curves(connection, metric, experiment_ids, max_points, steps)
+            return curves.read_curves(
+                connection, metric, experiment_ids, max_points, steps, with_times=with_times
+            )
 
     def group_curves(
         self,

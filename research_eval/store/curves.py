@@ -7,18 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from research_eval.records import MetricSeries
 from research_eval.store.points import (
     Cursor,
     are_tame,
+    latest_points,
     mean_of,
     read_series,
     single_points,
@@ -45,7 +59,7 @@ class Curve:
 
     Attributes:
         steps: int64 [B]; where the bucket begins. A run with few points has one in each.
-        times: float64 [B]; Unix seconds of the first point. Empty for a group.
+        times: float64 [B]; Unix seconds of the first point. Empty if nobody asked, and for a group.
         minimum: float64 [B], over finite values; likewise `maximum` and `mean`. Of a group the
             extremes over runs and the mean over the runs' values at a step.
         counts: int64 [B]; number of points. Of a group the number of runs at a step.
@@ -92,6 +106,8 @@ def read_curves(
     experiment_ids: Sequence[str],
     max_points: int,
     steps: Steps | None,
+    *,
+    with_times: bool,
 ) -> dict[str, Curve]:
     """Return the curve of each run that has the metric; see `Browser.curves`."""
     runs = runs_with(connection, metric, experiment_ids)
@@ -104,7 +120,7 @@ def read_curves(
     for is_tame in (True, False):
         many = [run for run in runs if run not in few and are_tame(run) == is_tame]
         if many:
-            found |= points.bucketed(many, ends, max_points, is_tame=is_tame)
+            found |= points.bucketed(many, ends, max_points, is_tame=is_tame, with_times=with_times)
     whole = found if steps is None else {k: replace(c, cursor="") for k, c in found.items()}
     return {name: whole[name] for name in experiment_ids if name in whole}
 
@@ -164,6 +180,12 @@ class _PointsOf:
             for run, attempt, last in connection.execute(cuts)
         ]
 
+    @cached_property
+    def _latest(self) -> Select[Any]:
+        """For the run that is its parameter; built once, since that takes longer than it runs."""
+        is_of_run = _POINT.run_id == bindparam("run", type_=Integer)
+        return latest_points([is_of_run, self._is_of_metric, *self._is_current])
+
     def _are_of(self, runs: Sequence[Row[Any]], ends: Steps) -> list[ColumnElement[bool]]:
         return [
             _POINT.run_id.in_([run.id for run in runs]),
@@ -187,8 +209,9 @@ class _PointsOf:
         num_new = run.num_points - before.count
         if run.attempt != before.attempt or not 0 < num_new <= max_points:
             return read_series(self._connection, run.id, self._metric, max_points, before)
-        of_run = [_POINT.run_id == run.id, self._is_of_metric, *self._is_current]
-        buckets, seq = single_points(self._connection, of_run, before, num_new)
+        buckets, seq = single_points(
+            self._connection, self._latest, before, count=num_new, run=run.id
+        )
         cursor = str(Cursor(run.attempt, max(seq, before.seq), run.num_points))
         return MetricSeries(**buckets, cursor=cursor, is_delta=True)
 
@@ -207,7 +230,13 @@ class _PointsOf:
         return found
 
     def bucketed(
-        self, runs: Sequence[Row[Any]], ends: Steps, max_points: int, *, is_tame: bool
+        self,
+        runs: Sequence[Row[Any]],
+        ends: Steps,
+        max_points: int,
+        *,
+        is_tame: bool,
+        with_times: bool,
     ) -> dict[str, Curve]:
         """Return points summed up in buckets, which begin at multiples of their width."""
         width = _width(ends, max_points)
@@ -220,7 +249,7 @@ class _PointsOf:
             select(
                 _POINT.run_id,
                 bucket,
-                func.min(_POINT.time),
+                func.min(_POINT.time) if with_times else literal(0.0),
                 *sums_of_values(is_tame=is_tame),
                 func.max(seq),
             )

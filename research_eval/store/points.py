@@ -12,7 +12,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from research_eval.errors import StoreError
 from research_eval.records import MetricHistory, MetricSeries
@@ -155,7 +167,7 @@ def read_series(
     if num_new > max_points:
         buckets, seq = _buckets(connection, [*points, *_after(before)], max_points, attempt)
     elif num_new:
-        buckets, seq = single_points(connection, points, before, num_new)
+        buckets, seq = single_points(connection, latest_points(points), before, count=num_new)
     else:
         buckets, seq = _columns([]), before.seq
     cursor = str(Cursor(attempt, max(seq, before.seq), count))
@@ -168,19 +180,32 @@ def _after(cursor: Cursor) -> list[ColumnElement[bool]]:
     return [_POINT.attempt == cursor.attempt, _POINT.seq > cursor.seq]
 
 
+def latest_points(points: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    """Return a query for the last `count` points by step, backwards; `count` is a parameter.
+
+    Steps mostly grow, so what came last is mostly at the greatest steps, which the primary key
+    finds without a look at the others.
+    """
+    query = select(_POINT.step, _POINT.value, _POINT.attempt, _POINT.seq).where(*points)
+    backwards = [column.desc() for column in _IN_ORDER]
+    return query.order_by(*backwards).limit(bindparam("count", type_=Integer))
+
+
 def single_points(
-    connection: Connection, points: Sequence[ColumnElement[bool]], before: Cursor, num_new: int
+    connection: Connection, latest: Select[Any], before: Cursor, **parameters: int
 ) -> tuple[dict[str, npt.NDArray[Any]], int]:
     """Return the points that came after a cursor as buckets of one, and the last one's `seq`.
 
-    Steps mostly grow, so the new points are mostly those of the greatest steps, which the primary
-    key finds without a look at the others.
+    Args:
+        connection: To read with.
+        latest: From `latest_points`.
+        before: The cursor.
+        parameters: Of the query; `count` is how many points came.
     """
-    query = select(_POINT.step, _POINT.value, _POINT.attempt, _POINT.seq).where(*points)
-    latest = query.order_by(*(column.desc() for column in _IN_ORDER)).limit(num_new)
-    rows = connection.execute(latest).all()[::-1]
+    rows = connection.execute(latest, parameters).all()[::-1]
     if before.count and any((row.attempt, row.seq) <= (before.attempt, before.seq) for row in rows):
-        rows = connection.execute(query.where(*_after(before)).order_by(*_IN_ORDER)).all()
+        every = latest.limit(None).order_by(None).where(*_after(before)).order_by(*_IN_ORDER)
+        rows = connection.execute(every, parameters).all()
     buckets = []
     for row in rows:
         finite = _finite_or_none(row.value)

@@ -178,6 +178,16 @@ def test_another_metric_may_be_the_axis(ask):
     assert found["places"] == [64.0 * step for step in range(40)]
 
 
+@pytest.mark.parametrize("buckets", [10, 2000])
+def test_time_may_be_the_axis(ask, buckets):
+    found = curve(ask, "run1", x="relative", buckets=buckets)
+    assert found["places"][0] == 0.0
+    assert found["places"] == sorted(found["places"])
+    assert found["places"][-1] > 0
+    wall = curve(ask, "run1", x="wall", buckets=buckets)
+    assert wall["places"][0] > 1.7e9
+
+
 def test_only_what_came_later_is_sent(client_of, tmp_path):
     file = tmp_path / "live.db"
     with Store.open(file, create=True) as store:

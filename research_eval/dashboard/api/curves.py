@@ -32,7 +32,9 @@ def series(site: Site, ask: Ask) -> dict[str, Any]:
     places = {} if _is_plain(x_axis) else site.browser.curves(x_axis, runs, max_points=MAX_BUCKETS)
     found = []
     for name in names:
-        curves = site.browser.curves(name, runs, max_points=buckets, steps=steps)
+        curves = site.browser.curves(
+            name, runs, max_points=buckets, steps=steps, with_times=x_axis in ("relative", "wall")
+        )
         shown = [
             _told(run, curve, _places(curve, x_axis, places.get(run)))
             for run, curve in curves.items()
