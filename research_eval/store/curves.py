@@ -121,8 +121,10 @@ def read_curves(
         many = [run for run in runs if run not in few and are_tame(run) == is_tame]
         if many:
             found |= points.bucketed(many, ends, max_points, is_tame=is_tame, with_times=with_times)
-    whole = found if steps is None else {k: replace(c, cursor="") for k, c in found.items()}
-    return {name: whole[name] for name in experiment_ids if name in whole}
+    left_out: dict[str, Any] = {} if with_times else {"times": np.array([])}
+    if steps is not None:
+        left_out["cursor"] = ""
+    return {name: replace(found[name], **left_out) for name in experiment_ids if name in found}
 
 
 def read_group_curves(
