@@ -23,6 +23,7 @@ import { Table, titleOf } from "../lib/table.js";
 const MOST_ROWS = 5000;
 const MOST_DRAWN = 50;
 const DRAWN_AT_FIRST = 10;
+const MOST_SCORES = 4;
 
 const filter = byId("q");
 const grouping = byId("by");
@@ -131,9 +132,9 @@ async function loadGroups() {
 }
 
 const scoresOf = ({ metrics }) =>
-  Object.keys(metrics)
-    .filter((name) => /^final_(val|test)_/.test(name))
-    .slice(0, 6);
+  ["val", "test"]
+    .flatMap((split) => Object.keys(metrics).filter((name) => name.startsWith(`final_${split}_`)))
+    .slice(0, MOST_SCORES);
 
 function groupTable(found, metrics) {
   const head = [...found.by.map(titleOf), "runs", "ended as", ...metrics];
