@@ -74,7 +74,7 @@ def run(
         store: Open for writing.
         watcher: Who waits.
         again: Run it even if a completed run of the same configuration, code, data and seed
-            is recorded.
+            is recorded. A trial of a search counts only for a search: it has no test score.
         source: Where the configuration came from, for the record.
         place: What the run belongs to.
         judge: Who may end it as PRUNED.
@@ -85,14 +85,17 @@ def run(
         StoppedError: If a signal stopped it; the same call continues.
         StoreError: If the store cannot be written.
     """
+    place = place or Place()
     for record in [] if again else recorded(prepared, store):
+        if record.phase == "search" and place.phase != "search":
+            continue  # it has not looked at the test split
         if record.status in (RunStatus.COMPLETED, RunStatus.RUNNING):
             return Outcome(record, "skipped")
         files = Files(store.artifact_dir / record.experiment_id)
         if record.status in (RunStatus.INTERRUPTED, RunStatus.LOST) and files.resume.exists():
             record = _carry_out(prepared, store, watcher, record.experiment_id, judge)
             return Outcome(record, "resumed")
-    new = _new_run(prepared, source, place or Place())
+    new = _new_run(prepared, source, place)
     return Outcome(_carry_out(prepared, store, watcher, new, judge), "ran")
 
 
@@ -167,8 +170,10 @@ def _carry_out(
     with cpu_threads(prepared.experiment.config.training_params.num_threads):
         network = build_network(prepared)
         if isinstance(started, NewRun):
+            phase = started.phase
             writer = store.start(started)
         else:
+            phase = store.run(started).phase
             resume_point = Files(store.artifact_dir / started).resume
             step = resume_step(resume_point) if resume_point.exists() else BEFORE_ALL_STEPS
             writer = store.resume(started, step=step)
@@ -182,7 +187,7 @@ def _carry_out(
             files = Files(writer.folder)
             with LoggedWatcher(watcher, writer.folder / "run.log") as logged:
                 trainer = _train(prepared, network, writer, files, logged, stop, judge)
-                hand_over(prepared, trainer, writer, files)
+                hand_over(prepared, trainer, writer, files, with_test=phase != "search")
                 _judge_early_choices(trainer, store, writer)
         files.resume.unlink(missing_ok=True)
     return store.run(writer.experiment_id)

@@ -15,8 +15,18 @@ FLOOR_TOLERANCE_NATS = 0.01
 """A model this far below the loss of the true process has seen what it should not have seen."""
 
 
-def hand_over(prepared: Prepared, trainer: Trainer, recorder: Recorder, files: Files) -> None:
-    """Measure the last weights, then the selected ones, record both and keep what is asked for."""
+def hand_over(
+    prepared: Prepared, trainer: Trainer, recorder: Recorder, files: Files, *, with_test: bool
+) -> None:
+    """Measure the last weights, then the selected ones, record both and keep what is asked for.
+
+    Args:
+        prepared: What was run.
+        trainer: After its last step.
+        recorder: Where the scores go.
+        files: Where the weights are.
+        with_test: Whether to look at the test split; a search must not.
+    """
     config, dataset, network = prepared.experiment.config, prepared.dataset, trainer.network
     settings, counters = config.training_params, trainer.counters
     complete = settings.max_eval_batches is None and trainer.latest is not None
@@ -27,7 +37,7 @@ def hand_over(prepared: Prepared, trainer: Trainer, recorder: Recorder, files: F
     selected_is_last = settings.select == "last" or counters.best_step == counters.step
     chosen = last if selected_is_last else trainer.measure()
     values = last.named("last_val") | chosen.named("final_val")
-    if dataset.test is not None:
+    if with_test and dataset.test is not None:
         batches = Batches(dataset.test, dataset.task, prepared.device)
         test = evaluate.evaluate(
             network, batches, batch_size=config.batch_size, autocast=trainer.autocast

@@ -47,6 +47,7 @@ def show_plans(
                 record
                 for seed in seeds or [config.seed]
                 for record in (execute.recorded(prepared.with_seed(seed), store) if store else ())
+                if record.phase != "search"
             ]
             values = dict(leaves(config.model_dump(mode="json", by_alias=True)))
             rows.append(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import research_eval
 from research_eval.config import load_file, load_text
 from research_eval.errors import DataError
 from research_eval.hpo import Study, StudySpec, optimize
@@ -106,9 +107,13 @@ def test_without_a_base_all_architectures_are_arms():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Return a small study of two architectures with its winners confirmed, and its store."""
-    folder = tmp_path_factory.mktemp("study")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """Return a small study of two architectures with its winners confirmed, and its runs."""
     arms = ("dense", "moe")
     asked = {"n_trials": 4, "arms": arms, "search": TINY, "confirm": 1, "name": "small"}
     result = optimize(SMALL, db=folder / "s.db", **asked)
@@ -131,6 +136,18 @@ def test_trials_are_ordinary_recorded_experiments(trained):
     confirmed = [run for run in runs if run.phase == "confirm"]
     assert sorted(run.model_type for run in confirmed) == ["dense", "moe"]
     assert {run.seed for run in confirmed} == {1}
+
+
+def test_only_winners_are_tested(trained, folder):
+    result, runs = trained
+    tested = {run.phase for run in runs if run.value("final_test_f1") is not None}
+    assert tested == {"confirm"}
+    winner = result.files["dense"]
+    of_trial = [run.experiment_id for run in runs if run.model_type == "dense"]
+    by_hand = research_eval.run(winner, db=folder / "s.db")
+    assert by_hand.experiment_id not in of_trial
+    assert by_hand.value("final_test_f1") is not None
+    assert research_eval.run(winner, db=folder / "s.db").experiment_id == by_hand.experiment_id
 
 
 def test_the_best_configurations_are_files_that_run_accepts(trained):

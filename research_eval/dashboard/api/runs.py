@@ -134,6 +134,7 @@ def grouped(site: Site, ask: Ask) -> dict[str, Any]:
     fields, groups = group_runs(site, condition, by, names)
     return {
         "by": [str(field) for field in fields],
+        "data": len({run.data_hash for _, runs in groups for run in runs if run.data_hash}),
         "groups": [
             {
                 "key": key,

@@ -125,8 +125,11 @@ async function loadGroups() {
   panel.colours = known.colours;
   panel.drawGroups({ q: state("q"), by: state("by") });
   const total = found.groups.reduce((sum, group) => sum + group.runs.length, 0);
-  byId("count").textContent =
-    `${found.groups.length} groups of ${total} runs; mean ± standard deviation`;
+  const notes = [`${found.groups.length} groups of ${total} runs; mean ± standard deviation`];
+  if (found.data > 1) {
+    notes.push(`they saw ${found.data} different data sets, between which scores say nothing`);
+  }
+  byId("count").textContent = notes.join("; ");
   byId("table").replaceChildren(groupTable(found, metric));
   table = null;
 }
