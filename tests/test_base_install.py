@@ -134,3 +134,10 @@ def test_training_says_what_is_missing_and_how_to_get_it(base, tmp_path):
     )
     assert "Traceback" not in told.stderr
     assert not (tmp_path / "new.db").exists()
+
+
+def test_the_dashboard_says_what_is_missing_and_how_to_get_it(base, recorded):
+    told = ask(base, "research-eval", "dashboard", "--db", str(recorded))
+    assert told.returncode == 2
+    assert "which is not installed: pip install 'research-eval[dashboard]'" in told.stderr
+    assert "Traceback" not in told.stderr

@@ -10,7 +10,7 @@ import pytest
 
 from research_eval.records import RunStatus
 from research_eval.store import Store
-from research_eval.testing.runs import new_run
+from research_eval.testing.runs import new_run, record
 
 HOSTILE_PART = "<img src=x"
 
@@ -125,6 +125,16 @@ def test_groups_tell_mean_deviation_and_how_many_started(ask):
     assert spread["deviation"] == pytest.approx(statistics.stdev([1.0, 1.2, 1.4]))
     assert (spread["n"], spread["started"]) == (3, 5)
     assert by_key["moe"]["statuses"] == {"COMPLETED": 4, "FAILED": 1}
+
+
+def test_groups_over_different_data_are_noticed(client_of, tmp_path):
+    file = tmp_path / "data.db"
+    with Store.open(file, create=True) as store:
+        for name, data in (("a", "one"), ("b", "two"), ("c", "two")):
+            record(store, name, {"loss": 1.0}, model_type="moe", data_hash=data)
+    client = client_of(file)
+    assert client.get("/api/v1/groups?by=model_type").json()["data"] == 2
+    assert client.get('/api/v1/groups?by=model_type&q=data_hash=="two"').json()["data"] == 1
 
 
 def test_runs_side_by_side_name_what_differs(ask):

@@ -286,6 +286,51 @@ def test_a_live_run_grows_on_the_page(browser, serve, tmp_path):
             assert browser.complaints() == []
 
 
+APPEND = """
+const [address, curve, news, done] = arguments;
+import(address).then(({ append }) => done([append(curve, news), curve]), (error) => done(error));
+"""
+
+
+def test_news_of_a_long_run_join_their_buckets(browser, address):
+    """What a page makes of old buckets and news is what the database would say of all points."""
+    browser.open(f"{address}help", until="kbd")
+    style = browser.one("link[rel=stylesheet]").get_attribute("href")
+    module = style.replace("style.css", "lib/append.js")
+    values = [float(step % 7) for step in range(50)] + [None, 3.0, 9.0]
+    buckets = [values[start : start + 10] for start in range(0, 50, 10)]
+    old = {
+        "width": 10,
+        "points": 45,
+        "steps": [0, 10, 20, 30, 40],
+        "mean": [sum(part) / len(part) for part in [*buckets[:4], values[40:45]]],
+        "minimum": [min(part) for part in [*buckets[:4], values[40:45]]],
+        "maximum": [max(part) for part in [*buckets[:4], values[40:45]]],
+        "counts": [10, 10, 10, 10, 5],
+        "nonfinite": [],
+    }
+    later = values[45:]
+    news = {
+        "is_delta": True,
+        "cursor": "1.52.53",
+        "steps": list(range(45, 53)),
+        **dict.fromkeys(("mean", "minimum", "maximum"), later),
+        "counts": [1] * 8,
+        "nonfinite": [int(value is None) for value in later],
+    }
+    joined, curve = browser.driver.execute_async_script(APPEND, module, old, news)
+    assert joined
+    assert curve["steps"] == [0, 10, 20, 30, 40, 50]
+    assert curve["mean"] == pytest.approx([*(sum(part) / 10 for part in buckets), 6.0])
+    assert curve["minimum"][4:] == [min(buckets[4]), 3.0]
+    assert curve["maximum"][4:] == [max(buckets[4]), 9.0]
+    assert curve["counts"] == [10] * 5 + [3]
+    assert curve["nonfinite"] == [[5, 1]]
+    assert (curve["points"], curve["cursor"]) == (53, "1.52.53")
+    resumed = news | {"is_delta": False}
+    assert browser.driver.execute_async_script(APPEND, module, old, resumed)[0] is False
+
+
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory):
     file = tmp_path_factory.mktemp("crowd") / "runs.db"
