@@ -90,6 +90,8 @@ def create_app(site: Site, doorbell: Doorbell, admission: Admission | None = Non
                 503, "too many pages listen already; this one asks from time to time"
             )
         headers = {"Cache-Control": "no-store"}
+        if request.method == "HEAD":
+            return Response(headers=headers, media_type="text/event-stream")
         return StreamingResponse(doorbell.events(), headers=headers, media_type="text/event-stream")
 
     routes = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from research_eval.dashboard.answers import ProblemError
 from research_eval.errors import StoreError
+from research_eval.filters.tree import quoted
 from research_eval.records import RunRecord
 from research_eval.store import Store
 from research_eval.store.browsing import Browser
@@ -42,3 +44,14 @@ class Site:
             raise
         except StoreError as error:
             raise ProblemError(404, str(error)) from error
+
+    def runs(self, names: Sequence[str]) -> list[RunRecord]:
+        """Return runs in the order asked; those that are named by their id in a few queries.
+
+        Raises:
+            ProblemError: If a name means no run.
+        """
+        listed = ", ".join(map(quoted, names))
+        found = self.store.runs(filter=f"experiment_id in [{listed}]", limit=len(names))
+        by_id = {run.experiment_id: run for run in found}
+        return [by_id.get(name) or self.run(name) for name in names]

@@ -20,7 +20,7 @@ def test_nothing_but_reading_is_known(client, method):
 
 
 def test_every_address_can_be_asked_for_its_head(client):
-    for path in ("/runs", "/api/v1/runs", "/help"):
+    for path in ("/runs", "/api/v1/runs", "/api/v1/events", "/help"):
         answer = client.head(path)
         assert (answer.status_code, answer.content) == (200, b"")
 

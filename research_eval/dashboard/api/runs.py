@@ -13,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from research_eval.comparison import compare
 from research_eval.dashboard.answers import ProblemError, csv_answer
 from research_eval.dashboard.asking import Ask
 from research_eval.dashboard.site import MAX_RUNS, Site
@@ -218,14 +219,13 @@ def compared(site: Site, ask: Ask) -> dict[str, Any]:
     ask.check()
     if not names:
         raise ProblemError(400, "run names what to compare, for example run=ID&run=ID")
-    runs = [site.run(name) for name in dict.fromkeys(names)]
-    paths = dict.fromkeys(path for run in runs for path in run.params)
-    differing = site.store.diff(*(run.experiment_id for run in runs)).params
+    runs = site.runs(names)
     configs = _parsed(runs)
+    paths = dict.fromkeys(path for config in configs for path in config)
     return {
         "runs": [_head(run) for run in runs],
         "params": {path: [config.get(path) for config in configs] for path in paths},
-        "differing": list(differing),
+        "differing": list(compare(runs, ()).params),
         "metrics": _side_by_side(runs),
     }
 
