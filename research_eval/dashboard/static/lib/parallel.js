@@ -4,7 +4,8 @@ import { h, say } from "./base.js";
 import { picture, scaleOf } from "./marks.js";
 
 const [HEIGHT, TOP, BOTTOM] = [340, 44, 14];
-const APART = 128;
+const [LEAST_APART, WIDTH] = [128, 1100];
+const SEEN_LINES = 60;
 
 /**
  * @param {Object} given
@@ -14,8 +15,11 @@ const APART = 128;
  * @returns {HTMLElement}
  */
 export function parallel({ axes, lines, onChoose }) {
-  const width = 80 + APART * Math.max(1, axes.length - 1) + 80;
-  const x = (place) => 80 + APART * place;
+  const gaps = Math.max(1, axes.length - 1);
+  const apart = Math.max(LEAST_APART, Math.min(2 * LEAST_APART, WIDTH / gaps));
+  const width = 80 + apart * gaps + 80;
+  const x = (place) => 80 + apart * place;
+  const opacity = Math.max(0.2, Math.min(0.75, SEEN_LINES / lines.length));
   const scales = axes.map(({ name, isLog }) =>
     scaleOf(
       lines.map((line) => line.values[name]),
@@ -46,7 +50,7 @@ export function parallel({ axes, lines, onChoose }) {
         return at >= low && at <= high;
       }),
     );
-    paths.forEach((path, i) => path.setAttribute("opacity", isInside[i] ? 0.75 : 0.05));
+    paths.forEach((path, i) => path.setAttribute("opacity", isInside[i] ? opacity : 0.04));
     const keys = lines.filter((_, i) => isInside[i]).map((line) => line.key);
     say(`${keys.length} of ${lines.length} trials`);
     onChoose(ranges.size ? new Set(keys) : null);
