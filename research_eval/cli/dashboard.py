@@ -55,9 +55,7 @@ def dashboard(
         write(address)
         sys.stdout.flush()
         note("it reads and changes nothing; Ctrl-C ends it")
-        if "SSH_CONNECTION" in os.environ:
-            port_used = address.rpartition(":")[2].partition("/")[0]
-            note(f"from your own machine: ssh -L {port_used}:127.0.0.1:{port_used} HOST")
+        _say_how_to_reach(address)
         if open_page:
             _open(address)
 
@@ -65,6 +63,12 @@ def dashboard(
     listening = Listening(host=host, port=port, names=names, with_token=token)
     with reading(database) as store:
         serve(store, reports, listening, ready)
+
+
+def _say_how_to_reach(address: str) -> None:
+    if "SSH_CONNECTION" in os.environ:
+        port = address.rpartition(":")[2].partition("/")[0]
+        note(f"from your own machine: ssh -L {port}:127.0.0.1:{port} HOST")
 
 
 def _open(address: str) -> None:

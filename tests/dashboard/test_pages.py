@@ -250,6 +250,27 @@ def test_a_slider_goes_through_the_evaluations_of_experts(browser, address):
     ]
 
 
+def test_differences_to_a_base_say_whether_they_are_better(browser, address):
+    page = f"{address}compare?run=run0&run=run1&base=run1"
+    browser.open(page, until="[aria-label='Metrics'] td")
+    scores = dict(
+        zip(
+            browser.texts("[aria-label='Metrics'] tbody th"),
+            browser.texts("[aria-label='Metrics'] tbody td:nth-child(2)"),
+            strict=True,
+        )
+    )
+    assert scores["final_val_f1"] == "0.5 \N{MINUS SIGN}0.05 ✗"
+    assert scores["final_val_loss"] == "1 \N{MINUS SIGN}0.1 ✓"
+    assert scores["tokens_seen"] == "2,496 ="
+    shown = "[aria-label='Configuration'] tbody th"
+    assert browser.texts(shown) == ["model_type", "model_params.top_k"]
+    (everything,) = [each for each in browser.all("label") if "equal too" in each.text]
+    everything.click()
+    assert "optimizer_params.lr" in browser.texts(shown)
+    assert len(browser.all(".differs")) == 2
+
+
 def test_ranges_on_axes_choose_trials(browser, address):
     browser.open(f"{address}studies/search", until=".brush")
     before = browser.texts("section[aria-label='trials'] h2")

@@ -163,12 +163,9 @@ function score(metric, value, base) {
   const isBetter = direction && difference > 0 === (direction === "max");
   const kind = direction ? (isBetter ? "better" : "worse") : "";
   const sign = difference > 0 ? "+" : "−";
-  const word = kind && h("span", { class: "visually-hidden" }, ` ${kind}`);
-  return [
-    `${number(last)} `,
-    h("span", { class: kind }, `${sign}${number(Math.abs(difference))}`),
-    word || null,
-  ];
+  const mark = { better: " ✓", worse: " ✗" }[kind] ?? "";
+  const text = `${sign}${number(Math.abs(difference))}${mark}`;
+  return [`${number(last)} `, h("span", { class: kind, title: kind || null }, text)];
 }
 
 function asRows() {
@@ -223,7 +220,12 @@ try {
     );
   } else {
     const known = await about();
-    directions = new Map(known.dictionary.map((metric) => [metric.name, metric.direction]));
+    directions = new Map(
+      known.dictionary.flatMap(({ name, history, direction }) => [
+        [history, direction],
+        [name, direction],
+      ]),
+    );
     await load();
     host.replaceChildren(...Object.values(parts));
     const curves = known.curves.filter((metric) => metric in found.metrics);
