@@ -44,6 +44,11 @@ function badgeSays(name) {
   badge.dataset.state = name;
 }
 
+/** A store that is away for a moment is no defect: the next ring asks again. */
+function forgive(error) {
+  if (error.name !== "AbortError" && error.status === undefined) throw error;
+}
+
 /**
  * Call a function after something was recorded: soon, but never while it still works, and not
  * while nobody looks at the page.
@@ -58,16 +63,15 @@ export function onChange(look) {
     isDue = true;
     if (isBusy || document.hidden) return;
     isBusy = true;
-    while (isDue && !document.hidden) {
-      isDue = false;
-      try {
-        await look();
-      } catch (error) {
-        if (error.name !== "AbortError" && error.status === undefined) throw error;
+    try {
+      while (isDue && !document.hidden) {
+        isDue = false;
+        await look().catch(forgive);
+        await new Promise((wake) => setTimeout(wake, LEAST_PAUSE_MS));
       }
-      await new Promise((wake) => setTimeout(wake, LEAST_PAUSE_MS));
+    } finally {
+      isBusy = false;
     }
-    isBusy = false;
   }
 
   function open() {
