@@ -51,8 +51,8 @@ MIN_DEGREE = 1e-6
 class CoupledParams(LayeredParams):
     """Parameters of the models whose experts are all active."""
 
-    num_experts: Annotated[int, Field(ge=1), Choice(4, 8, 16)] = 4
-    """Experts per layer, each a full block."""
+    num_experts: Annotated[int, Field(ge=1), Choice(4, 6, 8)] = 4
+    """Experts per layer, each a full block that runs for every token."""
 
     gnn_layers: Annotated[int, Field(ge=1), Uniform(1, 3)] = 2
     """Rounds of messages between the experts of a layer."""
