@@ -23,6 +23,25 @@ class Comparison:
     params: dict[str, tuple[Any, ...]]
     metrics: dict[str, tuple[float | None, ...]]
 
+    def _repr_html_(self) -> str:
+        from research_eval.notebook import Section, panel, scores_first  # noqa: PLC0415
+
+        ids = [run.experiment_id for run in self.runs]
+        runs = {
+            name: tuple(getattr(run, name) for run in self.runs)
+            for name in ("experiment_name", "status")
+        }
+        if any(run.flags for run in self.runs):
+            runs["flags"] = tuple(", ".join(run.flags) or None for run in self.runs)
+        changed = self.params or {"no parameter differs": (None,) * len(ids)}
+        metrics = {name: self.metrics[name] for name in scores_first(self.metrics)}
+        sections = (
+            Section("runs", runs, ids),
+            Section("parameters that differ", changed, ids, "params"),
+            Section("metrics", metrics, ids, "metrics"),
+        )
+        return panel(f"{len(ids)} runs compared", sections)
+
 
 def compare(runs: Sequence[RunRecord], metrics: Sequence[str] | None = None) -> Comparison:
     """Compare runs.

@@ -41,6 +41,11 @@ class Metric:
     task: Task | None
     meaning: str
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share between 0 and 1."""
+        return self.task == "classification" and not self.unit
+
 
 @dataclass(frozen=True, slots=True)
 class _Score:

@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from research_eval.schemas import marked_fields
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -205,6 +207,50 @@ class RunRecord(NewRun):
         """Return the last value of a metric, or None if the run has no such metric."""
         summary = self.metrics.get(name)
         return None if summary is None else summary.value
+
+    @property
+    def changed_params(self) -> dict[str, Any]:
+        """What differs from its recorded default; `params` of a record without a schema."""
+        defaults = marked_fields(json.loads(self.config_schema_json or "{}"), "default")
+        no_default = object()
+        return {
+            path: value
+            for path, value in self.params.items()
+            if (default := defaults.get(path, no_default)) != value
+            or isinstance(default, bool) != isinstance(value, bool)
+        }
+
+    def _repr_html_(self) -> str:
+        from research_eval.notebook import Section, panel, scores_first  # noqa: PLC0415
+
+        told = {name: getattr(self, name) for name in _IDENTITY}
+        told["error"] = self.error and self.error.strip().rpartition("\n")[2]
+        identity = {n: (v,) for n, v in told.items() if v not in (None, ()) and v is not False}
+        known = {*_IDENTITY, "experiment_name"}
+        changed = {k: (v,) for k, v in self.changed_params.items() if k not in known}
+        metrics = {
+            name: (m.value, *((m.minimum, m.maximum, m.count, m.nonfinite) if m.count > 1 else ()))
+            for name in scores_first(self.metrics)
+            for m in [self.metrics[name]]
+        }
+        title = "changed parameters" if self.config_schema_json else "parameters"
+        heads = ("last", "least", "greatest", "points", "not finite")
+        sections = (
+            Section("run", identity),
+            Section("flags", {name: (reason,) for name, reason in self.flags.items()}, (), "flags"),
+            Section("metrics", metrics, heads, "metrics"),
+            Section(title, changed, (), "changed_params"),
+        )
+        caption = f"{self.experiment_name}: {self.status}"
+        return panel(caption, (section for section in sections if section.rows))
+
+
+_IDENTITY = (
+    "experiment_id", "run_type", "model_type", "dataset_name", "seed", "project", "group", "study",
+    "trial", "parent", "tags", "config_hash", "code_hash", "data_hash", "git_commit", "hardware",
+    "timestamp", "ended", "attempt", "contended", "error",
+)  # fmt: skip
+"""What a notebook shows of a run beside its scores, where there is anything."""
 
 
 def leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ import pandas as pd
 from research_eval.analysis.question import Question
 from research_eval.errors import StoreError
 from research_eval.records import Artifact, ExpertStats, MetricHistory, RunRecord, RunStatus
+from research_eval.schemas import marked_fields
 
 if TYPE_CHECKING:
     from research_eval.store.reading import Reader
@@ -244,21 +245,3 @@ def read_schema(reader: Reader, run: str) -> dict[str, Any]:
         return reader.config_schema(run)
     except StoreError:
         return {}
-
-
-def marked_fields(schema: Mapping[str, Any], mark: str) -> dict[str, Any]:
-    """Return what a JSON Schema says under a mark such as `x-knob`, by dotted path."""
-    definitions = schema.get("$defs", {})
-    found: dict[str, Any] = {}
-
-    def walk(node: Mapping[str, Any], path: str) -> None:
-        for name, each in node.get("properties", {}).items():
-            if mark in each:
-                found[path + name] = each[mark]
-            reference = str(each.get("$ref", ""))
-            inner = definitions.get(reference.rpartition("/")[2]) if reference else None
-            if inner is not None:
-                walk(inner, f"{path}{name}.")
-
-    walk(schema, "")
-    return found

@@ -111,7 +111,7 @@ class Question:
     def is_share(self) -> bool:
         """Whether it is a share between 0 and 1, so that differences are told in points."""
         known = find_metric(self.metric)
-        return known is not None and known.task == "classification" and not known.unit
+        return known is not None and known.is_share
 
     @property
     def label(self) -> str:

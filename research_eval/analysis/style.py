@@ -47,6 +47,15 @@ RC: Any = {
 DPI = 150
 
 
+class Picture(Figure):
+    """A figure that a notebook shows, whether or not anything there has loaded pyplot."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        width, height = (round(100 * inches) for inches in self.get_size_inches())
+        with house():
+            return to_png(self), {"width": width, "height": height}
+
+
 @contextmanager
 def house() -> Iterator[None]:
     """Draw in the style of the house; whoever calls an output's `draw` does it inside."""
@@ -68,7 +77,7 @@ def figure(
         columns: See `rows`.
         options: For `Figure.subplots`, such as `sharey=True` or `width_ratios=(2, 1)`.
     """
-    made = Figure(figsize=(width, height), layout="constrained")
+    made = Picture(figsize=(width, height), layout="constrained")
     axes = made.subplots(rows, columns, squeeze=False, **options)
     return made, list(axes.flat)
 

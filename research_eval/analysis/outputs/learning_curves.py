@@ -47,7 +47,8 @@ def frame(evidence: Evidence) -> pd.DataFrame:
     wanted = [*(run for runs in seeds.values() for run in runs), *ended]
     curves = _read(evidence, metric, wanted)
     parts = [
-        _mean(arm, [curves[run] for run in runs if run in curves]) for arm, runs in seeds.items()
+        mean_curve(arm, [curves[run] for run in runs if run in curves])
+        for arm, runs in seeds.items()
     ]
     parts += [
         pd.DataFrame({"arm": arm, "kind": kind, "run": run, "step": steps, "value": values})
@@ -89,16 +90,17 @@ def _read(evidence: Evidence, metric: str, runs: Iterable[str]) -> dict[str, Cur
     for run in counts.keys() - set(short):
         series = evidence.reader.series(run, metric, max_points=MAX_POINTS)
         curves[run] = (series.last_steps.astype(float), series.mean)
-    return {run: _by_step(*curve) for run, curve in curves.items()}
+    return {run: by_step(*curve) for run, curve in curves.items()}
 
 
-def _by_step(steps: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> Curve:
+def by_step(steps: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> Curve:
+    """Return the finite points of a curve; of a repeated step the last."""
     is_last = np.append(steps[1:] != steps[:-1], True) & np.isfinite(values)
     return steps[is_last], values[is_last]
 
 
-def _mean(arm: str, curves: Iterable[Curve]) -> pd.DataFrame:
-    """Return mean and interval of curves on the union of their steps.
+def mean_curve(arm: str, curves: Iterable[Curve]) -> pd.DataFrame:
+    """Return mean and interval of curves on the union of their steps; see `frame` for columns.
 
     Between two points of a run its curve is a straight line; before the first and after the last
     the run is not in the mean.
@@ -157,17 +159,21 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
             _ended_line(axes, inside, colour[arm])
     ends = []
     for arm, curve in by_arm(frame[frame["kind"] == "mean"], evidence):
-        marker = "o" if len(curve) <= 30 else None
-        axes.plot(curve["step"], curve["value"], color=colour[arm], marker=marker, markersize=3)
-        axes.fill_between(
-            curve["step"], curve["low"], curve["high"], color=colour[arm], alpha=0.2, linewidth=0
-        )
-        ends.append((arm, float(curve["step"].iloc[-1]), float(curve["value"].iloc[-1])))
+        ends.append((arm, *draw_band(axes, curve, colour[arm])))
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel(_label(evidence))
     axes.set_ylim(low, high)
     style.label_ends(axes, ends, colour)
     return made
+
+
+def draw_band(axes: Axes, curve: pd.DataFrame, colour: str, line: str = "-") -> tuple[float, float]:
+    """Draw `value` over `step` and a band from `low` to `high`; return where the line ends."""
+    marker = "o" if len(curve) <= 30 else None
+    step, value = curve["step"], curve["value"]
+    axes.plot(step, value, color=colour, linestyle=line, marker=marker, markersize=3)
+    axes.fill_between(step, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
+    return float(step.iloc[-1]), float(value.iloc[-1])
 
 
 def _limits(frame: pd.DataFrame, *, is_share: bool) -> tuple[float, float]:
