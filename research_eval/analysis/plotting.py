@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,10 +140,13 @@ def _draw_runs(axes: Axes, runs: dict[str, RunRecord], curves: dict[str, Curve])
         table = table.assign(low=curve.minimum, high=curve.maximum)
         table = table[~table["step"].duplicated(keep="last") & table["value"].notna()]
         if len(table):
-            ends[name] = (labels[name], *draw_band(axes, table, colour[name]))
+            end = (labels[name], *draw_band(axes, table, colour[name]))
+            ends[name] = max(end, ends.get(name, end), key=itemgetter(1))
+    if not is_told:
+        for line in axes.lines:
+            line.set_linewidth(0.8)
     said = [] if is_told else [f"{counted(len(runs), 'run')}; group_by=... draws means"]
-    width = max(curve.width for curve in curves.values())
-    if width:
+    if width := _width(curves):
         said.append(f"mean of {width:,} steps, shaded from least to greatest")
     if len(ends) > MAX_GROUPS:
         said.append(f"{MAX_GROUPS} of {len(ends)} kinds of runs are named")
@@ -182,6 +186,8 @@ def _draw_groups(
         ends.append((label, *draw_band(axes, mean, colour[group], line)))
     by_run = {run: colour[group] for group, members in groups.items() for run in members}
     said = f"mean of n runs by {_short(group_by)}, with the 95 % t-interval"
+    if width := _width(curves):
+        said += f"; each run as the mean of {width:,} steps"
     return _Drawn(ends, named, by_run, [said])
 
 
@@ -228,6 +234,10 @@ def _told(value: object) -> str:
 def _short(name: str) -> str:
     line = " ".join(name.split())
     return line if len(line) <= MAX_NAME else f"{line[: MAX_NAME - 1]}…"
+
+
+def _width(curves: dict[str, Curve]) -> int:
+    return max(curve.width for curve in curves.values())
 
 
 def _spans_decades(curves: dict[str, Curve]) -> bool:

@@ -129,15 +129,21 @@ def test_a_long_curve_shows_a_single_high_step(lab):
     assert len(line.get_xdata()) <= 400
     assert figure.axes[0].collections[0].get_paths()[0].vertices[:, 1].max() == 9.0
     assert "mean of 13 steps" in said(figure)
+    grouped = plot("last", "val/loss", group_by="model_type", db=lab.path)
+    assert "each run as the mean of 13 steps" in said(grouped)
 
 
 def test_many_runs_take_the_colour_of_their_architecture(lab):
     for arm in ("moe", "dense"):
         lab.seeds(arm, [0.5] * 4, curves=falling(1.0))
+    lab.run("moe", curves=falling(1.0, steps=(10,)))
     figure = plot(list(lab.store.frame().index), "val/loss", db=lab.path)
     assert len({line.get_color() for line in lines(figure)}) == 2
-    assert set(texts(figure)) == {"moe (4)", "dense (4)"}
-    assert "8 runs" in said(figure)
+    assert {text.get_text(): text.xy[0] for text in figure.axes[0].texts} == {
+        "moe (5)": 30,
+        "dense (4)": 30,
+    }
+    assert "9 runs" in said(figure)
 
 
 def test_a_notebook_shows_it_whatever_names_are(lab):
