@@ -137,7 +137,9 @@ def _draw_runs(axes: Axes, runs: dict[str, RunRecord], curves: dict[str, Curve])
     for run, curve in curves.items():
         name = names[run]
         table = pd.DataFrame({"step": curve.steps, "value": curve.mean})
-        table = table.assign(low=curve.minimum, high=curve.maximum)
+        table = table.assign(low=np.nan, high=np.nan)
+        if curve.width:
+            table = table.assign(low=curve.minimum, high=curve.maximum)
         table = table[~table["step"].duplicated(keep="last") & table["value"].notna()]
         if len(table):
             end = (labels[name], *draw_band(axes, table, colour[name]))
@@ -147,7 +149,7 @@ def _draw_runs(axes: Axes, runs: dict[str, RunRecord], curves: dict[str, Curve])
             line.set_linewidth(0.8)
     said = [] if is_told else [f"{counted(len(runs), 'run')}; group_by=... draws means"]
     if width := _width(curves):
-        said.append(f"mean of {width:,} steps, shaded from least to greatest")
+        said.append(f"long curves: mean of {width:,} steps, shaded from least to greatest")
     if len(ends) > MAX_GROUPS:
         said.append(f"{MAX_GROUPS} of {len(ends)} kinds of runs are named")
     named = {labels[name]: shade for name, shade in colour.items()}
@@ -187,7 +189,7 @@ def _draw_groups(
     by_run = {run: colour[group] for group, members in groups.items() for run in members}
     said = f"mean of n runs by {_short(group_by)}, with the 95 % t-interval"
     if width := _width(curves):
-        said += f"; each run as the mean of {width:,} steps"
+        said += f"; of long curves the mean of {width:,} steps"
     return _Drawn(ends, named, by_run, [said])
 
 

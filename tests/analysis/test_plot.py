@@ -130,7 +130,7 @@ def test_a_long_curve_shows_a_single_high_step(lab):
     assert figure.axes[0].collections[0].get_paths()[0].vertices[:, 1].max() == 9.0
     assert "mean of 13 steps" in said(figure)
     grouped = plot("last", "val/loss", group_by="model_type", db=lab.path)
-    assert "each run as the mean of 13 steps" in said(grouped)
+    assert "of long curves the mean of 13 steps" in said(grouped)
 
 
 def test_many_runs_take_the_colour_of_their_architecture(lab):

@@ -172,7 +172,8 @@ def draw_band(axes: Axes, curve: pd.DataFrame, colour: str, line: str = "-") -> 
     marker = "o" if len(curve) <= 30 else None
     step, value = curve["step"], curve["value"]
     axes.plot(step, value, color=colour, linestyle=line, marker=marker, markersize=3)
-    axes.fill_between(step, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
+    if curve["low"].notna().any():
+        axes.fill_between(step, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
     return float(step.iloc[-1]), float(value.iloc[-1])
 
 
