@@ -78,7 +78,7 @@ def test_a_run_shows_what_it_is_and_what_came_of_it():
     assert rows["metrics", "final_val_f1"] == ["nan"]
     changed = {name: row for (section, name), row in rows.items() if section[:7] == "changed"}
     assert changed == {"model_params.top_k": ["4"], "compile": ["true"]}
-    assert ("run", "git_commit") not in rows
+    assert not {("run", "git_commit"), ("run", "contended")} & set(rows)
 
 
 def test_without_a_schema_all_parameters_are_shown_and_not_called_changed():
@@ -141,4 +141,5 @@ def test_what_is_shown_is_bounded_and_the_rest_is_counted():
     html = compare([run, *others])._repr_html_()
     assert len(html) < 60_000
     assert f"... {50 - MAX_COLUMNS} more" in html
+    assert html.count("<td>COMPLETED</td>") == MAX_COLUMNS
     assert "50 runs compared" in html

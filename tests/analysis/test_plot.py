@@ -99,6 +99,11 @@ def test_units_shares_and_scales(lab):
     assert share.get_yscale() == "linear"
 
 
+def test_values_below_zero_have_no_logarithmic_axis(lab):
+    lab.run(curves={"val/loss": {10: 900.0, 20: -1.0}})
+    assert plot("last", "val/loss", db=lab.path).axes[0].get_yscale() == "linear"
+
+
 def test_values_that_are_not_finite_are_crosses_and_counted(lab):
     lab.run(curves={"val/loss": {10: 1.0, 20: math.nan, 30: math.inf, 40: 0.5}})
     lab.run(curves={"val/loss": {10: math.nan}})
@@ -137,7 +142,8 @@ def test_many_runs_take_the_colour_of_their_architecture(lab):
     for arm in ("moe", "dense"):
         lab.seeds(arm, [0.5] * 4, curves=falling(1.0))
     lab.run("moe", curves=falling(1.0, steps=(10,)))
-    figure = plot(list(lab.store.frame().index), "val/loss", db=lab.path)
+    oldest_first = list(lab.store.frame().index)[::-1]
+    figure = plot(oldest_first, "val/loss", db=lab.path)
     assert len({line.get_color() for line in lines(figure)}) == 2
     assert {text.get_text(): text.xy[0] for text in figure.axes[0].texts} == {
         "moe (5)": 30,
@@ -150,7 +156,9 @@ def test_a_notebook_shows_it_whatever_names_are(lab):
     name = "$x^2$ </script> \U0001f642 " * 30
     lab.run(curves=falling(1.0), experiment_name=name)
     lab.run(curves=falling(1.0), experiment_name=name)
-    image, size = plot(lab.store.runs(), "val/loss", db=lab.path)._repr_png_()
+    figure = plot(lab.store.runs(), "val/loss", db=lab.path)
+    assert [text[-8:] for text in sorted(texts(figure))] == [" run0000", " run0001"]
+    image, size = figure._repr_png_()
     assert image.startswith(PNG)
     assert size == {"width": 700, "height": 400}
 
