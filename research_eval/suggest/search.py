@@ -124,16 +124,18 @@ class Search:
         seconds = self._seconds(row)
         if self._left is not None:
             self._left -= seconds or 0.0
-        nearest, distance = self._nearest(row)
+        nearest, distance = self._nearest(point.arm, row)
         return Proposal(point, source, parent or nearest, seconds=seconds, distance=distance)
 
-    def _nearest(self, row: Floats) -> tuple[Tried | None, float | None]:
-        if not self.targets.tried:
+    def _nearest(self, arm: str, row: Floats) -> tuple[Tried | None, float | None]:
+        """Return the most similar of an arm: what differs elsewhere is no change of values."""
+        tried = [each for each in self.targets.tried if each.point.arm == arm]
+        if not tried:
             return None, None
-        rows = self.encoding.rows([each.point for each in self.targets.tried])
+        rows = self.encoding.rows([each.point for each in tried])
         away = np.sqrt(((rows - row) ** 2).sum(axis=1))
         place = int(away.argmin())
-        return self.targets.tried[place], float(away[place])
+        return tried[place], float(away[place])
 
     # ------------------------------------------------------------------- strategies without model
 

@@ -192,6 +192,20 @@ def test_the_model_finds_what_chance_does_not():
     assert after("auto") < 0.25 * after("random")
 
 
+def test_a_parent_is_of_the_same_architecture():
+    own = {name: Uniform(0.0, 1.0) for name in ("b1", "b2", "b3")}
+    spaces = {"a": Space({"x": Uniform(0.0, 1.0)}), "b": Space(own)}
+    far = tried(Point("b", dict.fromkeys(own, 0.0)), 1.0, run="rb")
+    known = [tried(Point("a", {"x": 0.5}), 0.5, run="ra"), far]
+    found = Portfolio(spaces, lambda p: p, known)
+    near_the_other = found.propose_first([Point("b", dict.fromkeys(own, 1.0))], "random")
+    assert near_the_other.parent is far
+    assert near_the_other.distance == pytest.approx(math.sqrt(3))
+    assert (
+        Portfolio(spaces, lambda p: p, known[:1]).propose_first([far.point], "tpe").parent is None
+    )
+
+
 def test_a_space_that_is_used_up_gives_fewer():
     space = {"a": Space({"norm": Choice("pre", "post", "none")})}
     known = [tried(Point("a", {"norm": "pre"}), 1.0), tried(Point("a", {"norm": "post"}), 2.0)]
