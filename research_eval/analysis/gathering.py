@@ -33,7 +33,7 @@ def choose_datasets(store: Store, request: Request) -> list[str]:
     """Return the data sets that are meant.
 
     Raises:
-        ConfigError: If a data set or project is named that no run is about.
+        ConfigError: If a data set, project or study is named that no run is about.
         StoreError: If there are no runs.
     """
     runs = [run for run in store.runs(metrics=()) if not is_evaluation(run)]
@@ -46,8 +46,15 @@ def choose_datasets(store: Store, request: Request) -> list[str]:
         return list(dict.fromkeys(request.datasets))
     asked = [] if request.project is None else [request.project]
     _check_known("project", asked, (run.project for run in runs if run.project))
-    project = request.project or runs[0].project
-    return sorted({dataset_of(run) for run in runs if run.project == project})
+    runs = _of_study(runs, request)
+    if request.project or not request.study:
+        project = request.project or runs[0].project
+        runs = [run for run in runs if run.project == project]
+    if not runs:
+        raise ConfigError(
+            f"no run of the study '{request.study}' belongs to the project '{request.project}'"
+        )
+    return sorted(set(map(dataset_of, runs)))
 
 
 def _check_known(what: str, asked: Iterable[str], known: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ class Request:
     """What a person asks for.
 
     Attributes:
-        datasets: Names; empty for those of the latest project.
+        datasets: Names; empty for those of the study if one is named, else of the latest project.
         arms: Architectures to look at; empty for all.
         goal: The metric that decides, as `name` or `name:max`; None takes that of the task.
         filter: A condition in the language of `research_eval.filters`.

@@ -22,6 +22,15 @@ def test_the_data_sets_of_the_latest_project_are_meant(lab):
     assert lab.evidence(project="old").dataset == "imdb"
 
 
+def test_a_study_brings_its_data_sets_of_whatever_project(lab):
+    lab.run(dataset_name="imdb", project="old", study="s")
+    lab.run(dataset_name="parity", project="new")
+    assert lab.evidence(study="s").dataset == "imdb"
+    assert lab.evidence(study="s", project="old").dataset == "imdb"
+    with pytest.raises(ConfigError, match="of the study 's' belongs to the project 'new'"):
+        lab.evidence(study="s", project="new")
+
+
 def test_a_tracked_run_says_its_data_and_model_in_its_settings(lab):
     nothing = {"model_type": None, "dataset_name": None, "config_hash": None, "data_hash": None}
     for seed in range(2):
