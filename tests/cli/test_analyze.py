@@ -110,6 +110,15 @@ class TestWhatIsShown:
         said = cli("analyze", "--filter", "seed < 2", "--model-types", "moe", "--format", "json")
         assert said.json["parity"]["runs"] == 2
 
+    def test_that_runs_of_several_projects_count_is_said(self, cli, store):
+        assert "several projects" not in cli("analyze").err
+        record(store, "goe", project="q")
+        said = cli("analyze", "--format", "json").json["parity"]
+        (told,) = said["outputs"]["best_runs"]["sentences"]
+        assert told.startswith("Runs of several projects count together: p (6) and q (1);")
+        assert "p (6) and q (1)" in cli("analyze").err
+        assert "several projects" not in cli("analyze", "--project", "p").err
+
     def test_a_part_of_the_data_sets(self, cli, store):
         record(store, dataset_name="imdb")
         both = cli("analyze", "--format", "json").json

@@ -73,15 +73,25 @@ def _flags(evidence: Evidence, runs: Sequence[str]) -> str:
     return ", ".join(named)
 
 
-def sentences(table: pd.DataFrame, _evidence: Evidence) -> list[str]:
-    """Say which latencies are left out."""
+def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
+    """Say which latencies are left out, and that several projects are mixed."""
+    told = _projects(evidence)
     contended = table[table["contended"]]
-    if contended.empty:
+    if not contended.empty:
+        told.append(
+            f"Latencies of {words.listed(contended['arm'])} are left out, since other work shared "
+            "the machine; measured alone: research-eval evaluate "
+            f"{contended['run'].iloc[0]} --latency."
+        )
+    return told
+
+
+def _projects(evidence: Evidence) -> list[str]:
+    counts = Counter(run.project or "no project" for run in evidence.runs.values())
+    if len(counts) < 2:
         return []
-    return [
-        f"Latencies of {words.listed(contended['arm'])} are left out, since other work shared the "
-        f"machine; measured alone: research-eval evaluate {contended['run'].iloc[0]} --latency."
-    ]
+    told = words.listed(f"{name} ({count})" for name, count in sorted(counts.items()))
+    return [f"Runs of several projects count together: {told}; of one alone: --project NAME."]
 
 
 OUTPUTS = (
