@@ -231,7 +231,9 @@ def _print_tables(
         ]
         print_rows(times, sized, Format.TABLE)
         if times[0]["contended"]:
-            note("other work used this machine meanwhile: these times say little")
+            note(
+                "other work used this machine meanwhile: these times say little; repeat this later"
+            )
 
 
 def _numbers(rows: list[dict[str, Any]]) -> list[Column]:

@@ -429,6 +429,11 @@ def test_an_evaluation_that_fails_is_recorded_as_such(monkeypatch):
 # ----------------------------------------------------------------------------------------- latency
 
 
+def _disturbed(experiment_id, is_so):
+    with Store.open(DB) as store:
+        set_columns(store, experiment_id, contended=is_so)
+
+
 def test_latency_is_a_child_of_its_own_and_measured_once_per_machine():
     found = research_eval.evaluate("moe", latency=True)
     assert found.latency.run_type == "evaluation"
@@ -436,7 +441,19 @@ def test_latency_is_a_child_of_its_own_and_measured_once_per_machine():
     assert set(found.latency.metrics) == {
         f"eval_latency_ms_p{share}_batch{size}" for share in (50, 95) for size in (1, 8, 32, 60)
     }
+    _disturbed(found.latency.experiment_id, False)
     again = research_eval.evaluate("moe", latency=True)
     assert again.latency.experiment_id == found.latency.experiment_id
     anew = research_eval.evaluate("moe", latency=True, again=True)
     assert anew.latency.experiment_id != found.latency.experiment_id
+
+
+def test_a_latency_that_other_work_disturbed_is_measured_anew():
+    disturbed = research_eval.evaluate("moe", latency=True)
+    _disturbed(disturbed.latency.experiment_id, True)
+    anew = research_eval.evaluate("moe", latency=True)
+    assert anew.latency.experiment_id != disturbed.latency.experiment_id
+    _disturbed(anew.latency.experiment_id, False)
+    again = research_eval.evaluate("moe", latency=True)
+    assert again.latency.experiment_id == anew.latency.experiment_id
+    assert again.action == "skipped"  # the scores are no worse for it
