@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,19 @@ class Evidence:
     def knobs(self, arm: str) -> dict[str, dict[str, Any]]:
         """Return the recorded search ranges of an arm by dotted path, as `x-knob` says them."""
         return marked_fields(self._schemas.get(arm, {}), "x-knob")
+
+    def settings(self, run: str) -> dict[str, Any]:
+        """Return what a run's result depends on but its seed, by dotted path.
+
+        Fields that are recorded as deciding only how a run is carried out are left out.
+        """
+        record = self.runs[run]
+        passed_over = {"seed", *marked_fields(self._schemas[arm_of(record)], "x-execution-only")}
+        return {
+            path: value
+            for path, value in record.params.items()
+            if passed_over.isdisjoint(accumulate(path.split("."), "{}.{}".format))
+        }
 
     def code_versions(self, arm: str) -> int:
         """Return by how many versions of its code an arm's configurations were made.

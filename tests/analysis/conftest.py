@@ -14,6 +14,7 @@ from research_eval.testing.runs import new_run
 SCHEMA = {
     "properties": {
         "model_type": {"x-plugin": "model"},
+        "origin": {"x-execution-only": True},
         "model_params": {"$ref": "#/$defs/Model"},
         "optimizer_params": {"$ref": "#/$defs/Optimizer"},
     },

@@ -282,9 +282,12 @@ def test_seeds_of_the_search_are_said_to_flatter(lab):
 # ------------------------------------------------------------------------------ ablation
 
 
-def ablated(lab, changes, values, group="abl", arm="moe"):
-    origin = {"origin": {"kind": "sweep", "changed": changes}, "changed": changes}
-    return lab.seeds(arm, values, config=origin, group=group)
+def ablated(lab, changes, values, group="abl", arm="moe", **base):
+    """Record seeds of a base with changes; both by path in `model_params`."""
+    settings = {path.removeprefix("model_params."): value for path, value in changes.items()}
+    config = {"model_params": base | settings, "origin": {"kind": "sweep", "changed": changes}}
+    name = f"width {base['width']}" if base else "moe"
+    return lab.seeds(arm, values, config=config, group=group, experiment_name=name)
 
 
 def test_each_change_is_compared_with_the_configuration_without_it(lab):
@@ -310,6 +313,26 @@ def test_in_a_sweep_each_combination_has_its_own_base(lab):
     table = ablation.frame(lab.evidence(ablation="abl"))
     assert table["base"].tolist() == ['model_params.router="a"', 'model_params.router="b"']
     assert table["change"].tolist() == ["model_params.top_k=1"] * 2
+
+
+def test_each_of_two_configurations_of_a_group_is_the_base_of_its_own_variants(lab):
+    shared = {"model_params.top_k": 1}
+    for width, scores in ((32, MOE), (64, DENSE)):
+        ablated(lab, {}, scores, width=width)
+        ablated(lab, shared, np.array(scores) - width / 1000, width=width)
+    evidence = lab.evidence(ablation="abl")
+    table = ablation.frame(evidence)
+    assert table["base"].tolist() == ["as it is in width 32", "as it is in width 64"]
+    assert table["n"].tolist() == table["n_base"].tolist() == [5, 5]
+    assert table["delta"].tolist() == pytest.approx([-0.032, -0.064])
+    assert "worse than as it is in width 64 by" in said(ablation.OUTPUTS[0], evidence)[1]
+
+
+def test_a_variant_that_two_configurations_lead_to_is_compared_with_both(lab):
+    for width in (32, 64):
+        ablated(lab, {}, MOE, width=width)
+    ablated(lab, {"model_params.width": 16}, DENSE)
+    assert len(ablation.frame(lab.evidence(ablation="abl"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -400,7 +423,7 @@ def test_an_architecture_has_one_colour_whatever_else_is_drawn():
 def test_a_picture_is_a_png_and_the_same_twice(lab, output):
     two_arms(lab)
     ablated(lab, {}, MOE)
-    ablated(lab, {"a": "$x_1$"}, DENSE)  # not a formula
+    ablated(lab, {"model_params.a": "$x_1$"}, DENSE)  # not a formula
     evidence = lab.evidence(ablation="abl", margin=0.01)
     table = output.frame(evidence)
     with style.house():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,29 @@ Changes = tuple[tuple[str, str], ...]
 """Dotted paths and new values as JSON, as `origin.changed` says them."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Variant:
+    """What runs of one configuration in the group share.
+
+    Attributes:
+        name: Of the experiment.
+        settings: By dotted path, those of how it is carried out left out.
+    """
+
+    arm: str
+    name: str
+    configuration: str
+    changes: Changes
+    settings: Mapping[str, Any]
+    runs: pd.DataFrame
+
+
 def frame(evidence: Evidence) -> pd.DataFrame:
-    """Return a row for each variant of the group; `delta` is variant minus base."""
+    """Return a row for each variant of the group and its base; `delta` is variant minus base.
+
+    A base differs from the variant in nothing but one change. `base` says what it has changed
+    itself, and its name where several configurations have the same changes.
+    """
     group = evidence.question.ablation
     if group is None:
         raise NothingToShowError("--ablation GROUP compares the runs of a group with their base")
@@ -28,18 +50,34 @@ def frame(evidence: Evidence) -> pd.DataFrame:
         groups = sorted(set(evidence.table["group"]) - {""})
         known = f"groups: {', '.join(groups)}" if groups else "no run belongs to a group"
         raise NothingToShowError(f"no run belongs to the group '{group}'; {known}")
-    members: dict[tuple[str, Changes], list[str]] = {}
-    for run, arm in runs["arm"].items():
-        members.setdefault((arm, _changes(evidence, str(run))), []).append(str(run))
-    variants = {key: runs.loc[ids] for key, ids in members.items()}
-    pairs = [(key, _base(key, variants)) for key in variants]
-    tested = [(key, base) for key, base in pairs if base is not None]
-    if not tested:
+    variants = _variants(evidence, runs)
+    rows = [
+        _row(variant, base, _name(base, variants))
+        for variant in variants
+        for base in _bases(variant, variants)
+    ]
+    if not rows:
         raise NothingToShowError(f"no run of the group '{group}' is the base of another one")
-    rows = [_row(variants[key], variants[(key[0], base)], key, base) for key, base in tested]
     table = pd.DataFrame(rows)
     table["p_holm"] = statistics.holm(list(table["p"]))
     return table
+
+
+def _variants(evidence: Evidence, runs: pd.DataFrame) -> list[_Variant]:
+    members: dict[tuple[str, str, Changes], list[str]] = {}
+    for run, arm, configuration in zip(runs.index, runs["arm"], runs["configuration"], strict=True):
+        members.setdefault((arm, configuration, _changes(evidence, run)), []).append(run)
+    return [
+        _Variant(
+            arm=arm,
+            name=evidence.runs[ids[0]].experiment_name,
+            configuration=configuration,
+            changes=changes,
+            settings=evidence.settings(ids[0]),
+            runs=runs.loc[ids],
+        )
+        for (arm, configuration, changes), ids in members.items()
+    ]
 
 
 def _changes(evidence: Evidence, run: str) -> Changes:
@@ -48,23 +86,48 @@ def _changes(evidence: Evidence, run: str) -> Changes:
     return tuple(sorted((path, json.dumps(value)) for path, value in changed.items()))
 
 
-def _base(key: tuple[str, Changes], variants: Mapping[tuple[str, Changes], Any]) -> Changes | None:
-    """Return the changes of the variant that lacks exactly one of this one's; None for a base."""
-    arm, changes = key
-    without = [tuple(c for c in changes if c != change) for change in changes]
-    return next((base for base in without if (arm, base) in variants), None)
+def _bases(variant: _Variant, variants: Iterable[_Variant]) -> list[_Variant]:
+    """Return what lacks exactly one change of a variant and is like it in everything else."""
+    for change in variant.changes:
+        without = tuple(each for each in variant.changes if each != change)
+        rest = _without(variant.settings, change[0])
+        found = [
+            base
+            for base in variants
+            if (base.arm, base.changes) == (variant.arm, without)
+            and _without(base.settings, change[0]) == rest
+        ]
+        if found:
+            return found
+    return []
 
 
-def _row(
-    runs: pd.DataFrame, base_runs: pd.DataFrame, key: tuple[str, Changes], base: Changes
-) -> dict[str, Any]:
-    scores = [each["value"].dropna().to_numpy(float) for each in (runs, base_runs)]
+def _without(settings: Mapping[str, Any], changed: str) -> dict[str, Any]:
+    """Return the settings but for one, which may be a whole section."""
+    return {
+        path: value
+        for path, value in settings.items()
+        if path != changed and not path.startswith(f"{changed}.")
+    }
+
+
+def _name(base: _Variant, variants: Iterable[_Variant]) -> str:
+    told = _told(base.changes) or "as it is"
+    alike = [v for v in variants if (v.arm, v.changes) == (base.arm, base.changes)]
+    if len(alike) == 1:
+        return told
+    is_named = [each.name for each in alike].count(base.name) == 1
+    return f"{told} in {base.name if is_named else f'{base.name} {base.configuration[:8]}'}"
+
+
+def _row(variant: _Variant, base: _Variant, base_name: str) -> dict[str, Any]:
+    scores = [each.runs["value"].dropna().to_numpy(float) for each in (variant, base)]
     row: dict[str, Any] = {
-        "arm": key[0],
-        "base": _told(base) or "as it is",
-        "change": _told([change for change in key[1] if change not in base]),
+        "arm": variant.arm,
+        "base": base_name,
+        "change": _told([change for change in variant.changes if change not in base.changes]),
         "n": len(scores[0]),
-        "n_started": len(runs),
+        "n_started": len(variant.runs),
         "n_base": len(scores[1]),
         "mean": scores[0].mean() if len(scores[0]) else np.nan,
         "mean_base": scores[1].mean() if len(scores[1]) else np.nan,
@@ -121,7 +184,9 @@ def draw(table: pd.DataFrame, evidence: Evidence) -> Figure:
         f"n = {n}" + (f", p_Holm {words.probability(p)}" if np.isfinite(p) else "")
         for n, p in zip(known["n"], known["p_holm"], strict=True)
     ]
-    style.label_rows(axes, [*known["change"]], notes)
+    has_several = known["base"].nunique() > 1
+    labels = known["change"] + " (" + known["base"] + ")" if has_several else known["change"]
+    style.label_rows(axes, [*labels], notes)
     better = "right" if question.is_max else "left"
     axes.set_xlabel(f"change in {words.unit(question)} with 95 % interval; better is {better}")
     return made
