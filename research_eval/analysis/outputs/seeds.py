@@ -94,15 +94,22 @@ def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
             told.append(f"{start} {shown} over {len(each.values)} seeds.")
         else:
             told.append(f"{start} {number(each.values.mean())} on one seed, so with no interval.")
+    return told + _failed(table, evidence)
+
+
+def _failed(table: pd.DataFrame, evidence: Evidence) -> list[str]:
+    """Say how many runs of each arm failed, and what stands for them in the means."""
+    is_imputed = evidence.question.failed_as == "worst" and table["mean"].notna().any()
+    told = []
     for name, runs in table.groupby("arm", sort=False):
-        failed = int(runs["n_failed"].sum())
-        started = words.counted(int(runs["n_started"].sum()), "run")
-        if failed and evidence.question.failed_as == "worst":
-            told.append(f"{failed} of {started} of {name} failed and counts as the worst score.")
+        failed, started = (int(runs[column].sum()) for column in ("n_failed", "n_started"))
+        start = f"{failed} of {words.counted(started, 'run')} of {name} failed and"
+        are, count, they = ("is", "counts", "it") if failed == 1 else ("are", "count", "them")
+        if failed and is_imputed:
+            told.append(f"{start} {count} as the worst score of all, imputed into the means.")
         elif failed:
             told.append(
-                f"{failed} of {started} of {name} failed and is in no mean; --failed-as worst "
-                "counts them as the worst score."
+                f"{start} {are} in no mean; --failed-as worst counts {they} as the worst score."
             )
     return told
 
