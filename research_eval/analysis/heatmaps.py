@@ -89,7 +89,7 @@ def _map(axes: Axes, own: pd.DataFrame, most: float) -> AxesImage:
     )
     axes.grid(visible=False)
     for axis, names in ((axes.xaxis, matrix.columns), (axes.yaxis, matrix.index)):
-        axis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
         axis.set_major_formatter(FuncFormatter(_namer(list(names))))
     return image
 

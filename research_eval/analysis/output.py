@@ -23,6 +23,19 @@ class NothingToShowError(Exception):
     """
 
 
+def require_course(steps: pd.Series) -> None:
+    """Check that points lie at several steps: of one, a picture over training shows nothing.
+
+    Raises:
+        NothingToShowError: If not.
+    """
+    if steps.nunique() < 2:
+        raise NothingToShowError(
+            f"all points are of one step, {steps.iloc[0]:g}: more of them need more evaluations, "
+            "by more epochs or a smaller training_params.eval_every"
+        )
+
+
 def _no_sentences(_frame: pd.DataFrame, _evidence: Evidence) -> list[str]:
     return []
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from research_eval.analysis import style
 from research_eval.analysis.arms import by_arm, choose_all
 from research_eval.analysis.evidence import Evidence
-from research_eval.analysis.output import NothingToShowError, Output
+from research_eval.analysis.output import NothingToShowError, Output, require_course
 from research_eval.analysis.words import listed
 from research_eval.metrics import EXPERT_METRICS, METRICS
 
@@ -101,11 +101,12 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
     """Return a panel for each measure: a line is the mean over layers and seeds.
 
     Raises:
-        NothingToShowError: If none of the measures that are drawn was recorded.
+        NothingToShowError: If none of the measures that are drawn was recorded, or all at one step.
     """
     shown = [measure for measure in DRAWN if (frame["measure"] == measure).any()]
     if not shown:
         raise NothingToShowError("what was recorded of experts is in the table only")
+    require_course(frame.loc[frame["measure"].isin(shown), "step"])
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     made, axes = style.figure(

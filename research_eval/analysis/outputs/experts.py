@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from research_eval.analysis import heatmaps
 from research_eval.analysis.arms import by_arm, choose_all
 from research_eval.analysis.evidence import Evidence
-from research_eval.analysis.output import NothingToShowError, Output
+from research_eval.analysis.output import NothingToShowError, Output, require_course
 from research_eval.analysis.words import counted, listed
 from research_eval.records import ExpertStats
 
@@ -195,7 +195,13 @@ def _dead(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
 
 
 def draw(heat: Heat, frame: pd.DataFrame, evidence: Evidence) -> Figure:
-    """Return the heat maps."""
+    """Return the heat maps.
+
+    Raises:
+        NothingToShowError: If load over training is asked for, and was recorded once.
+    """
+    if heat.columns == "step":
+        require_course(frame["column"])
     return heatmaps.draw(
         frame,
         evidence,

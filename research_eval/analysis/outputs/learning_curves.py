@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from research_eval.analysis import style
 from research_eval.analysis.arms import by_arm, choose_all
 from research_eval.analysis.evidence import Evidence
-from research_eval.analysis.output import NothingToShowError, Output
+from research_eval.analysis.output import NothingToShowError, Output, require_course
 from research_eval.analysis.words import counted, listed
 from research_eval.records import RunStatus
 
@@ -149,7 +149,12 @@ def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
 
 
 def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
-    """Return the mean curves with bands; pruned ones dashed, diverged ones ending in a cross."""
+    """Return the mean curves with bands; pruned ones dashed, diverged ones ending in a cross.
+
+    Raises:
+        NothingToShowError: If all points are of one step.
+    """
+    require_course(frame["step"])
     made, (axes,) = style.figure(width=7.0, height=4.0)
     colour = style.colours(evidence.arms)
     low, high = _limits(frame, is_share=evidence.question.is_share)

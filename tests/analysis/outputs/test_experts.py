@@ -79,14 +79,33 @@ def test_no_experts_are_a_reason(lab, output):
 
 
 def test_a_map_without_load_is_drawn(lab, drawn):
-    lab.run("moe", 0.9, arrays=[load(10, 0, [0.0, 0.0])])
+    lab.run("moe", 0.9, arrays=[load(step, 0, [0.0, 0.0]) for step in (10, 20)])
     evidence, output = lab.evidence(), BY_NAME["expert_load"]
     drawn(output, output.frame(evidence), evidence)
 
 
+def test_a_single_evaluation_is_no_history(lab):
+    curves = {"val_load_entropy_layer0": {10: 1.0}}
+    lab.run("moe", 0.9, arrays=[load(10, 0, [0.5, 0.5])], curves=curves)
+    evidence = lab.evidence()
+    for output in (BY_NAME["expert_load"], MEASURES):
+        with pytest.raises(NothingToShowError, match="all points are of one step, 10"):
+            output.draw(output.frame(evidence), evidence)
+
+
+def test_a_step_is_named_once_on_the_axis(lab, drawn):
+    lab.run("moe", 0.9, arrays=[load(step, 0, [0.5, 0.5]) for step in (10, 20)])
+    lab.run("goe", 0.9, arrays=[load(10, 0, [0.5, 0.5])])
+    evidence, output = lab.evidence(), BY_NAME["expert_load"]
+    panels = drawn(output, output.frame(evidence), evidence).axes
+    ticks = [[tick.get_text() for tick in panel.get_xticklabels()] for panel in panels[:2]]
+    assert sorted([text for text in texts if text] for texts in ticks) == [["10"], ["10", "20"]]
+
+
 def test_more_architectures_than_rows_are_said(lab, drawn):
     for number in range(heatmaps.MAX_ARMS + 1):
-        lab.run(f"arm{number}", 0.9, arrays=[load(10, 0, [0.5, 0.5])])
+        arrays = [load(step, 0, [0.5, 0.5]) for step in (10, 20)]
+        lab.run(f"arm{number}", 0.9, arrays=arrays)
     evidence, output = lab.evidence(), BY_NAME["expert_load"]
     frame = output.frame(evidence)
     assert "1 more architectures in the table only." in output.sentences(frame, evidence)

@@ -44,6 +44,13 @@ def test_one_seed_has_no_band_and_says_so(lab):
     assert "moe: one seed only" in OUTPUT.sentences(frame, evidence)[0]
 
 
+def test_a_single_evaluation_is_no_history(lab):
+    lab.run("moe", 0.9, curves={"val_f1": {10: 0.2}})
+    evidence = lab.evidence()
+    with pytest.raises(NothingToShowError, match="all points are of one step, 10"):
+        OUTPUT.draw(OUTPUT.frame(evidence), evidence)
+
+
 def test_pruned_runs_are_dashed_and_diverged_ones_end_in_a_cross(lab, drawn):
     lab.run("moe", 0.9, curves={"val_f1": {10: 0.2, 20: 0.8}})
     lab.run("moe", None, status="PRUNED", curves={"val_f1": {10: 0.1}})
@@ -78,7 +85,7 @@ def test_a_diverged_run_does_not_flatten_the_others(lab, drawn):
 
 def test_the_band_of_a_share_stays_on_the_page(lab, drawn):
     for seed, value in enumerate((0.2, 0.99)):
-        lab.run("moe", 0.9, seed, curves={"val_f1": {10: value}})
+        lab.run("moe", 0.9, seed, curves={"val_f1": {10: value, 20: value}})
     evidence = lab.evidence()
     (axes,) = drawn(OUTPUT, OUTPUT.frame(evidence), evidence).axes
     assert -0.1 < axes.get_ylim()[0] < axes.get_ylim()[1] < 1.1
