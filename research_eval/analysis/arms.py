@@ -82,12 +82,17 @@ class _Run(NamedTuple):
     id: str
     configuration: str
     phase: str
+    study: str
     seed: float
     value: float
 
 
 def choose(evidence: Evidence, arm: str, *, limit: int | None = None) -> Chosen | None:
     """Return what stands for an arm: the best by its mean score, confirmed runs if there are any.
+
+    Confirmed is what a study confirmed, or the winner of a study that ran on fresh seeds. Fresh
+    seeds of any other configuration say how good that one is, and do not put it in the winner's
+    place.
 
     Args:
         evidence: The runs.
@@ -100,7 +105,14 @@ def choose(evidence: Evidence, arm: str, *, limit: int | None = None) -> Chosen 
     runs = _runs_of(evidence, arm)
     tuning = [run for run in runs if run.phase != "confirm"]
     tried = [*dict.fromkeys(run.configuration for run in tuning)][:limit]
-    confirmed = [run for run in runs if run.phase == "confirm" and limit is None]
+    winners = _winners(tuning, evidence.question.sign)
+    confirmed = [
+        run
+        for run in runs
+        if run.phase == "confirm"
+        and limit is None
+        and (evidence.runs[run.id].phase == "confirm" or run.configuration in winners)
+    ]
     known = [run.configuration for run in confirmed if np.isfinite(run.value)]
     best = _best(tuning, known or tried, evidence.question.sign)
     if known:
@@ -116,6 +128,15 @@ def _runs_of(evidence: Evidence, arm: str) -> list[_Run]:
     ids = table.index[table["arm"] == arm]
     columns = (table.loc[ids, name] for name in _Run._fields[1:])
     return [*map(_Run, ids, *columns)]
+
+
+def _winners(tuning: Iterable[_Run], sign: int) -> set[str | None]:
+    """Return the best configuration of each study."""
+    studies: dict[str, list[_Run]] = {}
+    for run in tuning:
+        if run.phase == "search":
+            studies.setdefault(run.study, []).append(run)
+    return {_best(runs, {run.configuration for run in runs}, sign) for runs in studies.values()}
 
 
 def _best(runs: Iterable[_Run], options: Collection[str], sign: int) -> str | None:

@@ -1,0 +1,34 @@
+"""What stands for an architecture after a search, and what fresh seeds change about it."""
+
+from research_eval.analysis.arms import choose
+
+LR = [{"optimizer_params": {"lr": lr}} for lr in (0.1, 0.2, 0.3)]
+
+
+def search(lab, scores, study="s", configs=LR):
+    """Record a trial for each score, and return the runs."""
+    return [
+        lab.run(value=score, config=config, study=study, phase="search", trial=trial)
+        for trial, (score, config) in enumerate(zip(scores, configs, strict=False))
+    ]
+
+
+def test_a_fresh_seed_of_a_loser_does_not_displace_the_winner(lab):
+    winner, _ = search(lab, [0.90, 0.89])
+    lab.run(value=0.50, seed=1, config=LR[1])
+    chosen = choose(lab.evidence(), "moe")
+    assert (chosen.runs, chosen.phase) == ((winner,), "search")
+
+
+def test_fresh_seeds_of_the_winner_of_any_study_confirm_it(lab):
+    search(lab, [0.90, 0.89])
+    search(lab, [0.95], study="later", configs=LR[2:])
+    fresh = [lab.run(value=0.8, seed=seed, config=LR[0]) for seed in (1, 2)]
+    chosen = choose(lab.evidence(), "moe")
+    assert (chosen.runs, chosen.phase) == (tuple(fresh), "confirm")
+
+
+def test_what_a_study_confirmed_stands_though_another_one_did_better(lab):
+    search(lab, [0.90, 0.89])
+    confirmed = lab.run(value=0.7, seed=1, config=LR[1], study="s", phase="confirm")
+    assert choose(lab.evidence(), "moe").runs == (confirmed,)
