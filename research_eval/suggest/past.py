@@ -119,6 +119,9 @@ class Arm:
         newest = self.recorded[-1]
         tree = json.loads(newest.run.full_config_json)
         base = {name: value for name, value in tree.items() if name not in _PASSED_OVER}
+        # Not the newest: a few runs that confirmed something have other seeds than the search.
+        seeds = Counter(each.experiment.config.seed for each in self.recorded)
+        base["seed"] = seeds.most_common(1)[0][0]
         return Configurations(
             StudySpec(
                 name="suggestion",

@@ -112,6 +112,14 @@ def test_another_seed_of_what_was_run(lab):
     assert config.seed != parent.seed
 
 
+def test_suggestions_have_the_seed_of_the_search_and_not_of_what_confirmed_it(lab):
+    for layers in (1, 2, 3):
+        lab.run(moe(num_layers=layers), seed=7)
+    for seed in (8, 9):
+        lab.run(moe(num_layers=2), seed=seed)
+    assert {each.config["seed"] for each in lab.suggest()} == {7}
+
+
 def test_what_all_runs_share_stays(lab):
     lab.history(14)
     kept = lab.suggester().past.arms
@@ -272,6 +280,20 @@ def test_a_pruned_run_counts_with_its_last_value(lab):
     lab.run(status="PRUNED", value=None, metrics={"val_f1": 0.7})
     (only,) = lab.suggester().past.tried
     assert (only.outcome, only.loss) == ("pruned", -0.7)
+
+
+def test_what_cannot_matter_is_not_suggested(lab):
+    """Another value of it is another hash, and the same result."""
+    for number in range(6):
+        lab.run(moe(num_layers=number % 4 + 1, bias_update_rate=1e-3 * (number + 1)), 0.5)
+    same = {lab.run(moe(embed_dim=32, bias_update_rate=rate), 0.6) for rate in (1e-4, 1e-2)}
+    suggester = lab.suggester(n=6)
+    assert [len(each.losses) for each in suggester.past.tried if each.run in same] == [2]
+    for each in suggester.suggestions():
+        params = each.config["model_params"]
+        assert "model_params.threshold" not in each.changed
+        if params.get("balance", "aux") == "aux":
+            assert "model_params.bias_update_rate" not in each.changed
 
 
 def test_ties(lab):
