@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal, NamedTuple
 
@@ -47,6 +47,8 @@ class Chosen:
         values: float64 [runs], their scores.
         seeds: Of the runs; None where a run has none.
         tried: How many configurations it was chosen from.
+        overtaken_by: A run of the configuration that did best by the scores of the choice, where
+            another one is confirmed; empty if it is the same or nothing is confirmed.
     """
 
     arm: str
@@ -57,6 +59,7 @@ class Chosen:
     values: npt.NDArray[np.float64]
     seeds: tuple[int | None, ...]
     tried: int
+    overtaken_by: str = ""
 
 
 def budgets(evidence: Evidence) -> dict[str, Budget]:
@@ -116,8 +119,11 @@ def choose(evidence: Evidence, arm: str, *, limit: int | None = None) -> Chosen 
     known = [run.configuration for run in confirmed if np.isfinite(run.value)]
     best = _best(tuning, known or tried, evidence.question.sign)
     if known:
-        best = best or known[-1]
-        return _chosen(arm, best, "confirm", confirmed, len(tried))
+        found = _chosen(arm, best or known[-1], "confirm", confirmed, len(tried))
+        leader = _best(tuning, tried, evidence.question.sign)
+        if best is None or leader == best:
+            return found
+        return replace(found, overtaken_by=_last_of(tuning, leader))
     if best is None:
         return None
     return _chosen(arm, best, "search" if len(tried) > 1 else "", tuning, len(tried))
@@ -146,6 +152,11 @@ def _best(runs: Iterable[_Run], options: Collection[str], sign: int) -> str | No
         if run.configuration in options and np.isfinite(run.value):
             scores.setdefault(run.configuration, []).append(sign * run.value)
     return max(scores, key=lambda each: fmean(scores[each]), default=None)
+
+
+def _last_of(runs: Iterable[_Run], configuration: str | None) -> str:
+    scored = [r.id for r in runs if r.configuration == configuration and np.isfinite(r.value)]
+    return scored[-1]
 
 
 def _chosen(

@@ -1,6 +1,7 @@
 """What stands for an architecture after a search, and what fresh seeds change about it."""
 
 from research_eval.analysis.arms import choose
+from research_eval.analysis.outputs import best_runs
 
 LR = [{"optimizer_params": {"lr": lr}} for lr in (0.1, 0.2, 0.3)]
 
@@ -32,3 +33,21 @@ def test_what_a_study_confirmed_stands_though_another_one_did_better(lab):
     search(lab, [0.90, 0.89])
     confirmed = lab.run(value=0.7, seed=1, config=LR[1], study="s", phase="confirm")
     assert choose(lab.evidence(), "moe").runs == (confirmed,)
+
+
+def told(evidence):
+    return best_runs.sentences(best_runs.frame(evidence), evidence)
+
+
+def test_a_better_trial_than_the_confirmed_one_is_not_hidden(lab):
+    search(lab, [0.80])
+    confirmed = lab.run(value=0.78, seed=1, config=LR[0], study="s", phase="confirm")
+    assert told(lab.evidence()) == []
+    *_, better = search(lab, [0.95, 0.97], study="later", configs=LR[1:])
+    evidence = lab.evidence()
+    chosen = choose(evidence, "moe")
+    assert (chosen.runs, chosen.overtaken_by) == ((confirmed,), better)
+    assert told(evidence) == [
+        f"moe stands by what was confirmed; {better} did better by the scores of the search and is "
+        "not confirmed: research-eval hpo --confirm 5."
+    ]

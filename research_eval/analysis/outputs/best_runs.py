@@ -74,8 +74,8 @@ def _flags(evidence: Evidence, runs: Sequence[str]) -> str:
 
 
 def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
-    """Say which latencies are left out, and that several projects are mixed."""
-    told = _projects(evidence)
+    """Say what is not confirmed, which latencies are left out, and that projects are mixed."""
+    told = [*_projects(evidence), *_overtaken(evidence)]
     contended = table[table["contended"]]
     if not contended.empty:
         told.append(
@@ -84,6 +84,15 @@ def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
             f"{contended['run'].iloc[0]} --latency."
         )
     return told
+
+
+def _overtaken(evidence: Evidence) -> list[str]:
+    return [
+        f"{arm} stands by what was confirmed; {chosen.overtaken_by} did better by the scores of "
+        "the search and is not confirmed: research-eval hpo --confirm 5."
+        for arm, chosen in choose_all(evidence).items()
+        if chosen.overtaken_by
+    ]
 
 
 def _projects(evidence: Evidence) -> list[str]:
