@@ -162,6 +162,28 @@ class ExecutionOnly(_SchemaMark):
 EXECUTION = ExecutionOnly()
 
 
+@dataclass(frozen=True, slots=True, init=False)
+class When(_SchemaMark):
+    """Marks a field that matters only while another one of its class has one of some values.
+
+    A plug-in may use whatever it likes, so a field that names one counts as having such a value.
+    """
+
+    field: str
+    values: tuple[Any, ...]
+
+    def __init__(self, field: str, *values: Any) -> None:
+        object.__setattr__(self, "field", field)
+        object.__setattr__(self, "values", values)
+
+    def _schema_entry(self) -> dict[str, Any]:
+        return {"x-when": {"field": self.field, "values": list(self.values)}}
+
+    def holds(self, value: Any) -> bool:
+        """Return whether the marked field matters if the other one has this value."""
+        return value in self.values or (isinstance(value, str) and ":" in value)
+
+
 @dataclass(frozen=True, slots=True)
 class Pluggable(_SchemaMark):
     """Marks a string that names a registered component or a plug-in, `./file.py:Name`."""
@@ -264,10 +286,12 @@ class Params(BaseModel):
         """Check a declaration when it is made, not when a study first draws from it.
 
         Raises:
-            TypeError: If a constraint or alias names no field, or a range holds an illegal value.
+            TypeError: If a constraint, an alias or a `When` names no field, or a range holds an
+                illegal value.
         """
         super().__pydantic_init_subclass__(**kwargs)
         related = {name for constraint in cls.all_constraints() for name in constraint.fields}
+        related |= {mark.field for info in cls.model_fields.values() if (mark := when_of(info))}
         unknown = (related | set(cls.all_aliases().values())) - set(cls.model_fields)
         if unknown:
             raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
@@ -305,6 +329,11 @@ def knob_of(info: FieldInfo) -> Knob | None:
 def plugin_kind_of(info: FieldInfo) -> str | None:
     """Return which kind of component the field names, or None if it names none."""
     return next((mark.kind for mark in info.metadata if isinstance(mark, Pluggable)), None)
+
+
+def when_of(info: FieldInfo) -> When | None:
+    """Return when the field matters, or None if it always does."""
+    return next((mark for mark in info.metadata if isinstance(mark, When)), None)
 
 
 def is_execution_only(info: FieldInfo) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from research_eval.errors import Issue
-from research_eval.knobs import Constraint, Params, is_number, knob_of, validates
+from research_eval.knobs import Constraint, Params, is_number, knob_of, validates, when_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,26 @@ def mend(params: type[Params], legal: Mapping[str, Any]) -> dict[str, Any]:
         if check(params, mended) == issues:
             raise AssertionError(f"constraints of {params.__name__} cannot all hold: {issues}")
     return mended
+
+
+def settled(
+    params: type[Params], legal: Mapping[str, Any], searched: Collection[str]
+) -> dict[str, Any]:
+    """Return values in which what does not matter is at its default, and constraints hold.
+
+    Two configurations that can only come to the same result are then the same.
+
+    Args:
+        params: The class that declares the fields.
+        legal: Values that are legal one by one; a missing one counts as its default.
+        searched: Fields that may change for this.
+    """
+    values = mend(params, legal)
+    for name in searched:
+        when = when_of(params.model_fields[name])
+        if when and not when.holds(values.get(when.field, _default(params, when.field))):
+            values[name] = _default(params, name)
+    return mend(params, values)
 
 
 def _default(params: type[Params], name: str) -> Any:

@@ -18,12 +18,13 @@ from research_eval.knobs import (
     Params,
     Pluggable,
     Uniform,
+    When,
     is_execution_only,
     knob_of,
     plugin_kind_of,
 )
 from research_eval.registry import DATASETS_MAP, MODELS_MAP
-from research_eval.repair import check, repair
+from research_eval.repair import check, repair, settled
 
 
 class Sample(Params):
@@ -148,6 +149,34 @@ def test_a_constraint_or_alias_of_a_field_that_is_not_there_is_refused_at_once()
 
         class Worse(Sample):
             aliases: ClassVar = {"layers": "depth"}
+
+
+class Routed(Params):
+    """A class whose fields do not always matter."""
+
+    router: str = "softmax"
+    """Which."""
+
+    k: Annotated[int, Field(ge=1), Choice(1, 2)] = 2
+    """How many."""
+
+    noise: Annotated[float, LogUniform(0.1, 3.0), When("router", "noisy")] = 1.0
+    """For noisy."""
+
+
+def test_what_does_not_matter_is_settled_at_its_default():
+    given = {"router": "softmax", "k": 1, "noise": 0.2}
+    assert settled(Routed, given, ["noise", "k"]) == {"router": "softmax", "k": 1, "noise": 1.0}
+    assert settled(Routed, given, ["k"]) == given
+    for router in ("noisy", "./mine.py:Router"):
+        assert settled(Routed, given | {"router": router}, ["noise"])["noise"] == 0.2
+
+
+def test_mattering_by_a_field_that_is_not_there_is_refused_at_once():
+    with pytest.raises(TypeError, match="no field rooter"):
+
+        class Wrong(Params):
+            noise: Annotated[float, When("rooter", "noisy")] = 1.0
 
 
 def test_a_range_with_illegal_values_is_refused_at_once():

@@ -23,7 +23,7 @@ from research_eval.metrics import default_monitor
 from research_eval.prepare import code_hash, prepare
 from research_eval.records import NewRun, RunRecord, leaves
 from research_eval.registry import MODELS_MAP
-from research_eval.repair import repair
+from research_eval.repair import repair, settled
 from research_eval.spec import Dataset, Task
 from research_eval.training.progress import Nobody
 
@@ -125,15 +125,22 @@ class Configurations:
         asked = dict(leaves(tree))
         changed: dict[str, Any] = {}
         for section, params in self._classes(arm, tree).items():
-            tree[section], repairs = repair(params, tree.get(section, {}))
+            legal, repairs = repair(params, tree.get(section, {}))
             changed |= {f"{section}.{each.field}": each.after for each in repairs}
+            searched = [name for name in legal if f"{section}.{name}" in space.knobs]
+            tree[section] = settled(params, legal, searched)
+            changed |= {
+                f"{section}.{name}": value
+                for name, value in tree[section].items()
+                if value != legal.get(name, value)
+            }
         if any(path in asked and path not in space.knobs for path in changed):
             return None
         tree["experiment_name"] = name
         match: dict[str, Any] = {}
         if arm in self._equal:
-            legal = load_text(json.dumps(tree), base_dir=self.spec.base_dir, source=name)
-            equal = self._equal[arm].scale(legal, self._dataset)
+            made = load_text(json.dumps(tree), base_dir=self.spec.base_dir, source=name)
+            equal = self._equal[arm].scale(made, self._dataset)
             match = {"match": equal.match.model_dump()}
             for path, value in equal.changes.items():
                 _put(tree, path, value)

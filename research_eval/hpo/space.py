@@ -24,6 +24,7 @@ from research_eval.knobs import (
     is_number,
     knob_of,
     validates,
+    when_of,
 )
 from research_eval.records import leaves
 
@@ -125,9 +126,33 @@ def space_of(
         else:
             knobs.pop(path, None)
             fixed[path] = found
-    integers = frozenset(path for path in knobs if _is_integer(*fields[path]))
-    ordered = {path: knobs[path] for path in fields if path in knobs}
+    ordered = {
+        path: knobs[path]
+        for path in fields
+        if path in knobs and (path in seen or _may_matter(path, fields, knobs, fixed, experiment))
+    }
+    integers = frozenset(path for path in ordered if _is_integer(*fields[path]))
     return Space(ordered, integers, fixed), issues
+
+
+def _may_matter(
+    path: str,
+    fields: Mapping[str, tuple[type[Params], str]],
+    knobs: Mapping[str, Knob],
+    fixed: Mapping[str, Any],
+    experiment: Experiment,
+) -> bool:
+    """Return whether a parameter matters in any configuration of the space."""
+    params, name = fields[path]
+    when = when_of(params.model_fields[name])
+    if when is None:
+        return True
+    section = path.rpartition(".")[0]
+    other = f"{section}.{when.field}"
+    if other in knobs:
+        return True
+    value = getattr(getattr(experiment.config, section), when.field)
+    return when.holds(fixed.get(other, value))
 
 
 def paths_of(experiment: Experiment) -> list[str]:

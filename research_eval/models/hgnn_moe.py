@@ -31,7 +31,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from research_eval.errors import ConfigError, Issue
-from research_eval.knobs import AtMost, Choice, Constraint
+from research_eval.knobs import AtMost, Choice, Constraint, When
 from research_eval.models._blocks import projection
 from research_eval.models._coupling import (
     Coupled,
@@ -66,7 +66,9 @@ class HGNNMoEParams(CoupledParams):
     """Which experts talk: every pair, every triplet, all at once, ring (each expert and the next
     ones), dynamic (learned members), or a list of hyperedges, for example [[0, 1], [1, 2, 3]]."""
 
-    hyperedge_size: Annotated[int, Field(ge=1), Choice(2, 3, 4)] = 2
+    hyperedge_size: Annotated[
+        int, Field(ge=1), Choice(2, 3, 4), When("hyperedges", "ring", "dynamic")
+    ] = 2
     """Experts of a hyperedge, for ring and dynamic, which have one hyperedge per expert."""
 
     edge_gate: Annotated[bool, Choice(False, True)] = False

@@ -23,6 +23,7 @@ from research_eval.knobs import (
     LogUniform,
     Pluggable,
     Uniform,
+    When,
 )
 from research_eval.models._balance import (
     SelectionBias,
@@ -85,24 +86,34 @@ class MoEParams(LayeredParams):
     """How experts are chosen: a registered router, or ./file.py:Name."""
 
     k1_weight: Annotated[
-        Literal["prob", "straight_through"], Choice("prob", "straight_through")
+        Literal["prob", "straight_through"],
+        Choice("prob", "straight_through"),
+        When("top_k", 1),
     ] = "prob"
     """What weights a token's only expert: its score p, or 1 with the gradient of p."""
 
-    router_noise: Annotated[float, Field(ge=0), LogUniform(0.1, 3.0)] = 1.0
+    router_noise: Annotated[
+        float, Field(ge=0), LogUniform(0.1, 3.0), When("router", "noisy_topk")
+    ] = 1.0
     """Standard deviation of the noise on scores at the start of training, for noisy_topk."""
 
-    threshold: Annotated[float, Field(gt=0, lt=1), Uniform(0.1, 0.5)] = 0.3
+    threshold: Annotated[
+        float, Field(gt=0, lt=1), Uniform(0.1, 0.5), When("router", "threshold")
+    ] = 0.3
     """Sigmoid of the score above which a token takes an expert, for threshold."""
 
     balance: Annotated[Literal["aux", "bias", "none"], Choice("aux", "bias", "none")] = "aux"
     """How learned routers are kept from using few experts: by a loss, by a bias on the scores that
     choose, or not at all."""
 
-    aux_loss_weight: Annotated[float, Field(ge=0), LogUniform(1e-4, 1e-1)] = 1e-2
+    aux_loss_weight: Annotated[
+        float, Field(ge=0), LogUniform(1e-4, 1e-1), When("balance", "aux")
+    ] = 1e-2
     """Weight of the load-balancing loss, for balance aux."""
 
-    bias_update_rate: Annotated[float, Field(gt=0), LogUniform(1e-4, 1e-1)] = 1e-3
+    bias_update_rate: Annotated[
+        float, Field(gt=0), LogUniform(1e-4, 1e-1), When("balance", "bias")
+    ] = 1e-3
     """By how much a step moves the bias of an expert, for balance bias."""
 
     z_loss_weight: Annotated[float, Field(ge=0), LogUniform(1e-5, 1e-2)] = 1e-3

@@ -26,7 +26,7 @@ from research_eval.knobs import (
 )
 from research_eval.prepare import code_hash
 from research_eval.records import RunRecord, RunStatus, leaves
-from research_eval.repair import mend
+from research_eval.repair import settled
 from research_eval.store import Store
 from research_eval.suggest.axes import Point
 from research_eval.suggest.evidence import Outcome, Tried
@@ -154,7 +154,8 @@ class Arm:
 
     def point(self, recorded: Recorded) -> Point:
         """Return the searched part of a configuration."""
-        return Point(self.name, {path: recorded.searched[path] for path in self.space.knobs})
+        searched = {path: recorded.searched[path] for path in self.space.knobs}
+        return self.mend(Point(self.name, searched))
 
     @cached_property
     def _sections(self) -> dict[str, type[Params]]:
@@ -163,14 +164,14 @@ class Arm:
         return {name: type(getattr(config, name)) for name in names}
 
     def mend(self, point: Point) -> Point:
-        """Return the point with every declared constraint kept."""
+        """Return the point with every constraint kept, and at its default what does not matter."""
         mended = dict(point.params)
         config = self.recorded[-1].experiment.config
         for section, params in self._sections.items():
             start = f"{section}."
             ours = {p.removeprefix(start): v for p, v in mended.items() if p.startswith(start)}
             values = {**getattr(config, section).model_dump(mode="json"), **ours}
-            legal = mend(params, values)
+            legal = settled(params, values, ours)
             mended |= {f"{start}{name}": legal[name] for name in ours}
         return Point(point.arm, mended)
 

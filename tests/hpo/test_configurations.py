@@ -84,6 +84,25 @@ def test_what_the_base_fixes_is_never_repaired():
             assert json.loads(candidate.config_json)["model_params"]["top_k"] == 4
 
 
+def test_what_cannot_matter_is_not_searched():
+    def paths(base, *search):
+        return Study(StudySpec(base=base, arms=("moe",), search=search)).spaces["moe"]
+
+    assert "model_params.threshold" not in paths({})
+    assert "model_params.threshold" in paths({"model_params": {"router": "threshold"}})
+    assert "model_params.threshold" in paths({}, "model_params.router=softmax,threshold")
+    assert "model_params.threshold" in paths({}, "model_params.threshold")
+
+
+def test_what_does_not_matter_in_a_configuration_is_at_its_default_there():
+    candidates = sampled(StudySpec(arms=("moe",)), "moe", 30)
+    found = [(c.params["model_params.balance"], c.params["model_params.aux_loss_weight"])
+             for c in candidates]  # fmt: skip
+    default = MODELS_MAP["moe"].params().aux_loss_weight
+    assert {weight for balance, weight in found if balance != "aux"} == {default}
+    assert len({weight for balance, weight in found if balance == "aux"}) > 1
+
+
 def test_what_the_base_sets_is_fixed_and_everything_else_declared_is_searched():
     study = Study(StudySpec(base={"model_params": {"embed_dim": 32}}, arms=("moe", "dense")))
     assert study.arms == ("moe", "dense")
