@@ -111,14 +111,15 @@ def judge(points: pd.DataFrame, sign: int) -> pd.DataFrame:
     """Add what the points of one condition are to each other.
 
     A point that only one run stands for has the pooled spread of those that have more, relative
-    to its mean for a cost.
+    to its mean for a cost. If no point has more, nothing is known about noise, and a point that
+    is beaten is neither tied nor clearly dominated.
 
     Args:
         points: Of one condition.
         sign: 1 if higher quality is better, else -1.
 
     Returns:
-        The points with `status` ("front", "tied" or "dominated"), the reference point as
+        The points with `status` ("front", "tied", "dominated" or "behind"), the reference point as
         `reference_cost` and `reference_quality`, and `hypervolume`, that of the arm's own points as
         a share of the box between the best values and the reference point. That point lies a
         tenth of the range beyond the worst values (Ishibuchi et al. 2018, Evolutionary Computation
@@ -134,7 +135,8 @@ def judge(points: pd.DataFrame, sign: int) -> pd.DataFrame:
     freedom_P2 = np.broadcast_to(np.where(n_P1 > 1, n_P1 - 1.0, freedom), costs_P2.shape)
     on_front = non_dominated(costs_P2)
     is_clear = clearly_dominated(costs_P2, variances_P2, freedom_P2)
-    status = np.where(on_front, "front", np.where(is_clear, "dominated", "tied"))
+    beaten = np.where(is_clear, "dominated", "tied") if np.isfinite(freedom) else "behind"
+    status = np.where(on_front, "front", beaten)
     low_2, high_2 = costs_P2.min(axis=0), costs_P2.max(axis=0)
     reference_2 = high_2 + 0.1 * (high_2 - low_2)
     box = float(np.prod(reference_2 - low_2))
@@ -151,10 +153,13 @@ def judge(points: pd.DataFrame, sign: int) -> pd.DataFrame:
 
 
 def _pooled(variances_P2: Floats, n_P1: Floats) -> tuple[Floats, float]:
-    """Return the variance of one run, pooled over configurations with several, and its freedom."""
+    """Return the variance of one run, pooled over configurations with several, and its freedom.
+
+    Both are NaN if no configuration has several.
+    """
     freedom = float((n_P1 - 1).sum())
     if not freedom:
-        return np.zeros(2), 1.0
+        return np.full(2, np.nan), np.nan
     weighted_P2 = np.where(n_P1 > 1, (n_P1 - 1) * variances_P2, 0.0)
     pooled_2: Floats = weighted_P2.sum(axis=0) / freedom
     return pooled_2, freedom

@@ -48,6 +48,8 @@ _COLUMNS = [
     *("reference_quality", "reference_cost", "configuration"),
 ]
 
+_STATUSES = ["front", "tied", "behind", "dominated"]
+
 _NAMED = ["arm", "run", "quality", "cost"]
 
 MAX_NAMED = 6
@@ -86,7 +88,7 @@ def frame(cost: Cost, evidence: Evidence) -> pd.DataFrame:
 
 
 def _rank(column: pd.Series[Any]) -> pd.Series[Any]:
-    return column.map(["front", "tied", "dominated"].index) if column.name == "status" else column
+    return column.map(_STATUSES.index) if column.name == "status" else column
 
 
 def sentences(cost: Cost, frame: pd.DataFrame, evidence: Evidence) -> list[str]:
@@ -121,6 +123,10 @@ def _front(cost: Cost, own: pd.DataFrame, where: str, evidence: Evidence) -> lis
     )
     if tied:
         said += f"; {tied} {'is' if tied == 1 else 'are'} behind them only within noise"
+    behind = int((own["status"] == "behind").sum())
+    if behind:
+        others = "the other one is" if behind == 1 else f"the {behind} others are"
+        said += f"; whether {others} behind by more than noise is unknown"
     single = int((front["n"] < 2).sum())
     if single and (own["n"] > 1).any():
         said += f"; {single} of the front {'has' if single == 1 else 'have'} one seed only"
@@ -167,8 +173,8 @@ def _panel(axes: Axes, own: pd.DataFrame, evidence: Evidence) -> None:
     )
     labels = []
     for arm, mine in by_arm(own, evidence):
-        for status, filled in (("dominated", False), ("tied", False), ("front", True)):
-            some = mine[mine["status"] == status]
+        for status in reversed(_STATUSES):
+            some, filled = mine[mine["status"] == status], status == "front"
             alpha = 0.3 if status == "dominated" else 1.0
             axes.plot(
                 some["cost"],
@@ -201,7 +207,8 @@ OUTPUTS = tuple(
         meaning=(
             "Each point is a configuration, the mean over its seeds, with 95 % t-intervals as "
             "crosses. Filled ones are on the front: no other configuration is better in both. "
-            "Hollow ones are behind it only within noise (Welch), pale ones clearly."
+            "Hollow ones are behind it only within noise (Welch), or none has two seeds to tell; "
+            "pale ones clearly."
         ),
         frame=partial(frame, cost),
         draw=partial(draw, cost),
