@@ -19,6 +19,7 @@ from research_eval.suggest.names import DEFAULT_FOLDER, STRATEGIES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from research_eval.errors import IncompleteError
     from research_eval.suggest.past import Question
     from research_eval.suggest.suggesting import Request, Suggester, Suggestion
 
@@ -147,7 +148,7 @@ def suggest(
     models = tuple(split_commas(model_type))
     asked = Question(dataset_name, models, metric_name, filter, any_code)
     require_writable(output_dir)
-    paths = _suggest(
+    paths, shortage = _suggest(
         asked,
         request,
         output_dir,
@@ -156,11 +157,13 @@ def suggest(
         explain=explain,
         is_shown=not run_them or form is Format.TABLE,
     )
-    if run_them:
+    if run_them and paths:
         from research_eval.cli.run import run
 
         note(tuned)
         run([str(path) for path in paths], database=database, form=form)
+    if shortage is not None:
+        raise shortage
 
 
 def _amount(text: str | None) -> float | None:
@@ -179,10 +182,9 @@ def _suggest(
     *,
     explain: bool,
     is_shown: bool,
-) -> list[Path]:
-    """Write suggestions and show them; return their files."""
+) -> tuple[list[Path], IncompleteError | None]:
+    """Write suggestions and show them; return their files, and an error if they are too few."""
     from research_eval.cli._batch import OneRun
-    from research_eval.errors import IncompleteError
     from research_eval.suggest.suggesting import Suggester, write_files
 
     with reading(database) as store, display() as shown:
@@ -195,16 +197,18 @@ def _suggest(
         _show(found, paths, suggester, form, explain=explain)
     if found:
         note(f"next: research-eval run {printable(folder)}/*.json")
-    if len(found) < request.count:
-        limits = [
-            *["--max-params"] * bool(request.max_params),
-            *["--budget"] * bool(request.budget),
-        ]
-        raise IncompleteError(
-            f"{len(found)} of {request.count} suggestions: "
-            + (f"no more fit {' and '.join(limits)}" if limits else "all others are on record")
-        )
-    return paths
+    return paths, _shortage(len(found), request)
+
+
+def _shortage(found: int, request: Request) -> IncompleteError | None:
+    """Return the error that says why there are fewer suggestions than were asked for."""
+    from research_eval.errors import IncompleteError
+
+    if found >= request.count:
+        return None
+    limits = [*["--max-params"] * bool(request.max_params), *["--budget"] * bool(request.budget)]
+    why = f"no more fit {' and '.join(limits)}" if limits else "all others are on record"
+    return IncompleteError(f"{found} of {request.count} suggestions: {why}")
 
 
 def _show(

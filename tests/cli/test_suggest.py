@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from research_eval.cli import main
+from research_eval.store import Store
 
 from .conftest import TINY
 
@@ -57,6 +58,20 @@ def test_suggested_and_run_in_one_go(cli):
     assert len(runs) == 4
     origin = cli("runs", "show", "last", "--db", "lab.db", "--format", "json").json
     assert "suggestion" in json.dumps(origin)
+
+
+def test_what_fits_is_run_also_where_fewer_fit_than_were_asked_for(cli):
+    with Store.open("lab.db", mode="ro") as store:
+        seconds = [run.value("total_training_time_seconds") for run in store.runs()]
+    said = cli(
+        "suggest", "--db", "lab.db", "--strategy", "perturb", "--max-params", "20k",
+        "--budget", f"{2 * max(seconds):.6f}", "--run", "--format", "json",
+    )  # fmt: skip
+    assert said.code == 6
+    assert "of 6 suggestions: no more fit --max-params and --budget" in said.errors[0]
+    files = list(Path("suggested_configs").iterdir())
+    assert 1 <= len(files) < 6
+    assert [each["status"] for each in said.json] == ["COMPLETED"] * len(files)
 
 
 def test_forms(cli):
