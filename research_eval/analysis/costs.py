@@ -45,7 +45,8 @@ def measured(cost: Cost, evidence: Evidence) -> tuple[pd.DataFrame, int]:
     """Return what was measured of a cost, and how many timings were left out as contended.
 
     Returns:
-        Columns `run`, `condition` ("" where the cost depends on nothing else) and `cost`.
+        Columns `run`, `condition` ("" where the cost depends on nothing else) and `cost`: one row
+        for each run and condition, its newest measurement that counts.
     """
     values = [evidence.metric(name) for name in cost.metrics]
     recorded = next((value for value in values if value.notna().any()), values[0])
@@ -58,7 +59,8 @@ def measured(cost: Cost, evidence: Evidence) -> tuple[pd.DataFrame, int]:
     table = pd.DataFrame(rows, columns=["run", "condition", "cost", "contended"])
     table = table[(table["cost"] > 0) & (table["cost"] < np.inf)]
     is_out = table["contended"].astype(bool) & cost.is_timing
-    return table.loc[~is_out, ["run", "condition", "cost"]], int(is_out.sum())
+    newest = table[~is_out].drop_duplicates(["run", "condition"], keep="last")
+    return newest[["run", "condition", "cost"]], int(is_out.sum())
 
 
 def _condition(cost: Cost, record: RunRecord, batch_size: object) -> str:

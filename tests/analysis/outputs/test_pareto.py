@@ -147,6 +147,17 @@ def test_latency_that_was_measured_alone_counts(lab):
     }
 
 
+def test_a_run_that_was_timed_again_is_one_seed_with_its_newest_good_timing(lab):
+    run = lab.run("moe", 0.5, metrics={MS: 1.0}, batch_size=64)
+    for milliseconds, contended in ((4.0, False), (3.0, False), (9.0, True)):
+        timing = {"eval_latency_ms_p50_batch64": milliseconds}
+        more = {"run_type": "evaluation", "parent": run, "batch_size": 64}
+        lab.run("moe", None, metrics=timing, contended=contended, **more)
+    (row,) = LATENCY.frame(lab.evidence()).to_dict("records")
+    assert (row["n"], row["cost"]) == (1, 3.0)
+    assert np.isnan(row["quality_low"])
+
+
 def test_a_cost_that_nobody_recorded_is_a_reason(lab):
     lab.run("moe", 0.5)
     with pytest.raises(NothingToShowError, match="no run recorded param_count beside"):
