@@ -76,7 +76,8 @@ def draw(
                 panel.set_xlabel(columns)
         for unused in line[len(layers) :]:
             unused.set_visible(False)
-        line[0].set_ylabel(f"{arm}\n{rows}", color=style.colours(evidence.arms)[arm])
+        ink = style.colours(evidence.arms)[arm]
+        line[0].set_ylabel(f"{style.short(arm)}\n{rows}", color=ink)
     if image is not None:
         made.colorbar(image, ax=axes, label=value, shrink=0.8, aspect=30)
     return made

@@ -46,6 +46,12 @@ RC: Any = {
 
 DPI = 150
 
+MAX_NAME = 26
+"""Characters of a name in a picture."""
+
+MAX_ROW = 36
+"""Characters of a line of what names a row."""
+
 
 class Picture(Figure):
     """A figure that a notebook shows, whether or not anything there has loaded pyplot."""
@@ -102,15 +108,33 @@ def log_scale(axes: Axes, *, x: bool = False, y: bool = False) -> None:
             axis.set_minor_formatter(NullFormatter())
 
 
+def short(name: str, most: int = MAX_NAME) -> str:
+    """Return a name that fits into a picture: of a longer one both ends; tables have the whole."""
+    if len(name) <= most:
+        return name
+    tail = most // 2
+    return f"{name[: most - 1 - tail]}…{name[-tail:]}"
+
+
+def versus(first: str, second: str) -> str:
+    """Return two names as that of a row, on two lines if they are too long for one."""
+    names = short(first), short(second)
+    line = " vs ".join(names)
+    return line if len(line) <= MAX_ROW else "\nvs ".join(names)
+
+
 def label_rows(axes: Axes, names: Sequence[str], notes: Sequence[str]) -> None:
     """Name horizontal rows from top to bottom at the left, and write a note at the right of each.
+
+    A long name is shortened, each of its lines by itself.
 
     Args:
         axes: Whose rows lie at y = 0, 1, 2, ...
         names: Of the rows.
         notes: One for each row.
     """
-    axes.set_yticks(range(len(names)), list(names), color=INK)
+    told = ["\n".join(short(line, MAX_ROW) for line in name.split("\n")) for name in names]
+    axes.set_yticks(range(len(names)), told, color=INK)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     for row, text in enumerate(notes):
@@ -130,15 +154,18 @@ def label_ends(
 ) -> None:
     """Write names beside points, mostly ends of lines, pushed upwards where they would overlap.
 
+    A long name is shortened.
+
     Args:
         axes: With its limits final.
-        ends: Text, and x and y of its point in data coordinates.
-        colour: Of each text.
+        ends: Name, and x and y of its point in data coordinates.
+        colour: Of each name.
     """
     points = 72 / axes.figure.dpi
     size = mpl.rcParams["font.size"]
     taken: list[tuple[float, float, float]] = []  # left, right and height of what stands already
-    for text, x, y in sorted(ends, key=lambda end: end[2]):
+    for name, x, y in sorted(ends, key=lambda end: end[2]):
+        text = short(name)
         left, wanted = axes.transData.transform((x, y)) * points
         right, height = left + 0.65 * size * len(text), wanted
         for other_left, other_right, other in sorted(taken, key=itemgetter(2)):
@@ -151,7 +178,7 @@ def label_ends(
             xytext=(6, height - wanted),
             textcoords="offset points",
             va="center",
-            color=colour.get(text, INK),
+            color=colour.get(name, INK),
             annotation_clip=False,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )

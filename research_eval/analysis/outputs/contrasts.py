@@ -240,7 +240,7 @@ def draw(table: pd.DataFrame, evidence: Evidence) -> Figure:
         inside = ink if row["verdict"] in ("better", "worse") else "white"
         axes.plot([low, high], [place, place], lw=2, color=ink, solid_capstyle="butt")
         axes.plot([delta], [place], "o", ms=7, color=ink, mfc=inside, mew=1.5)
-    names = tested["first"] + " vs " + tested["second"]
+    names = map(style.versus, tested["first"], tested["second"])
     notes = [f"p_Holm {words.probability(p)}" for p in tested["p_holm"]]
     style.label_rows(axes, [*names], notes)
     better = "right" if question.is_max else "left"

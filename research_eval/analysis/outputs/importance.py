@@ -185,7 +185,8 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
         place = np.arange(len(rows))
         panel.hlines(place, rows["low"], rows["high"], color=colour[arm], linewidth=1.5)
         panel.plot(rows["importance"], place, "o", color=colour[arm], markersize=4)
-        panel.set_title(f"{arm}, {rows['n_trials'].max()} trials", color=colour[arm])
+        title = f"{style.short(arm)}, {rows['n_trials'].max()} trials"
+        panel.set_title(title, color=colour[arm])
         panel.set_xlim(left=0)
         panel.grid(visible=False, axis="y")
     for panel in axes[max(0, len(shown) - columns) : len(shown)]:

@@ -78,7 +78,7 @@ def draw(_table: pd.DataFrame, evidence: Evidence) -> Figure:
         f"{number(each.values.mean())}, n = {words.ok_of(len(each.values), each.started)}"
         for each in chosen.values()
     ]
-    style.label_rows(axes, [*chosen], notes)
+    style.label_rows(axes, [*map(style.short, chosen)], notes)
     axes.set_xlabel(f"{evidence.question.label}; line: 95 % interval of the mean")
     return made
 
