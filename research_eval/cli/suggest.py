@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -157,6 +158,8 @@ def suggest(
         explain=explain,
         is_shown=not run_them or form is Format.TABLE,
     )
+    if paths and not run_them:
+        note(f"next: {printable(shlex.join(['research-eval', 'run', *map(str, paths)]))}")
     if run_them and paths:
         from research_eval.cli.run import run
 
@@ -195,8 +198,6 @@ def _suggest(
         note(printable(line))
     if is_shown:
         _show(found, paths, suggester, form, explain=explain)
-    if found:
-        note(f"next: research-eval run {printable(folder)}/*.json")
     return paths, _shortage(len(found), request)
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -37,7 +38,6 @@ def test_from_runs_to_suggestions_to_runs(cli):
     said = cli("suggest", "--db", "lab.db", "--n", 2, "--max-params", "20k", "--format", "json")
     assert said.code == 0, said.err
     assert "learnt from 3 configurations of dense on parity, for final_val_f1:max" in said.err
-    assert "next: research-eval run suggested_configs/*.json" in said.err
     files = [each["path"] for each in said.json]
     assert sorted(files) == sorted(map(str, Path("suggested_configs").iterdir()))
     done = cli("run", *files, "--db", "lab.db", "--format", "json")
@@ -45,6 +45,16 @@ def test_from_runs_to_suggestions_to_runs(cli):
     again = cli("suggest", "--db", "lab.db", "--n", 2, "--max-params", "20k", "--format", "json")
     assert "learnt from 5 configurations" in again.err
     assert not {each["path"] for each in again.json} & set(files)
+
+
+def test_the_next_step_names_these_files_alone_and_as_a_shell_reads_them(cli):
+    command = ("suggest", "--db", "lab.db", "--n", 2, "--strategy", "perturb", "--format", "json")
+    cli(*command, "--output-dir", "my night")
+    said = cli(*command, "--output-dir", "my night", "--seed", 1)
+    assert len(list(Path("my night").iterdir())) > 2
+    (step,) = [line for line in said.err.splitlines() if line.startswith("next: ")]
+    paths = [each["path"] for each in said.json]
+    assert shlex.split(step) == ["next:", "research-eval", "run", *paths]
 
 
 def test_suggested_and_run_in_one_go(cli):
