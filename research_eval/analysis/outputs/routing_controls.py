@@ -2,66 +2,60 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 
 from research_eval.analysis.arms import by_arm
 from research_eval.analysis.evidence import Evidence, arm_of
 from research_eval.analysis.output import NothingToShowError, Output
-from research_eval.analysis.words import rounded
+from research_eval.evaluation.comparing import recorded_costs, verdict
 
-_COST = "eval_routing_cost_"
+_KEYS = ["arm", "run", "split", "weights", "routing"]
 
 
 def frame(evidence: Evidence) -> pd.DataFrame:
-    """Return a row for each evaluation whose routing was replaced.
+    """Return a row for each score of each evaluation whose routing was replaced.
 
-    Columns: `arm`, `run` (the evaluated one), `split`, `routing` (what it was replaced by),
-    `score`, `cost` (by how much it is worse), `low` and `high` (95 %, paired over rows).
+    Of evaluations that asked the same, the newest counts.
+
+    Columns: `arm`, `run` (the evaluated one), `split`, `weights`, `routing` (what it was replaced
+    by), `score`, `cost` (by how much it is worse), `low` and `high` (95 %, paired over rows), and
+    `verdict` on all scores of the evaluation, in words.
 
     Raises:
         NothingToShowError: If there is none.
     """
     rows = []
     for evaluation in evidence.evaluations:
-        asked = json.loads(evaluation.full_config_json)
         run = evidence.runs.get(str(evaluation.parent))
-        if run is None:
+        costs = [cost for cost in recorded_costs(evaluation) if np.isfinite(cost.value)]
+        if run is None or not costs:
             continue
-        for score in ("f1", "loss"):
-            cost = evaluation.value(_COST + score)
-            if cost is not None and np.isfinite(cost):
-                ends = [evaluation.value(f"{_COST}{score}_{end}") for end in ("low", "high")]
-                told = (arm_of(run), run.experiment_id, asked.get("split"), asked.get("routing"))
-                rows.append((*told, score, cost, *ends))
+        asked = evaluation.params
+        told = [arm_of(run), run.experiment_id, *(asked.get(name) or "" for name in _KEYS[2:])]
+        learned = asked.get("learned_part", "what it learned")
+        said = verdict(costs, told[-1], learned, int(evaluation.value("eval_rows") or 0))
+        rows += [(*told, cost.score, cost.value, cost.low, cost.high, said) for cost in costs]
     if not rows:
         raise NothingToShowError(
             "no run was evaluated with its routing replaced: research-eval evaluate ID --routing "
             "random"
         )
     found = pd.DataFrame(rows, columns=_COLUMNS)
-    keys = ["arm", "run", "split", "routing", "score"]
-    return found.drop_duplicates(keys).sort_values(keys, ignore_index=True)
+    keys = [*_KEYS, "score"]
+    return found.drop_duplicates(keys, keep="last").sort_values(keys, ignore_index=True)
 
 
-_COLUMNS = ["arm", "run", "split", "routing", "score", "cost", "low", "high"]
+_COLUMNS = [*_KEYS, "score", "cost", "low", "high", "verdict"]
 
 
 def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
     """Say of each run what its routing is worth."""
-    said = []
-    has_f1 = (frame["score"] == "f1").any()
-    for arm, own in by_arm(frame[frame["score"] == ("f1" if has_f1 else "loss")], evidence):
-        for row in own.to_dict("records"):
-            unit = "F1" if has_f1 else "nats of loss"
-            learned = "what it learned matters" if row["low"] > 0 else "no difference shown"
-            said.append(
-                f"{row['routing']} routing costs {arm} {row['run']} {rounded(row['cost'])} {unit} "
-                f"({rounded(row['low'])} to {rounded(row['high'])}, {row['split']}): {learned}."
-            )
-    return [text[0].upper() + text[1:] for text in said]
+    return [
+        f"{arm} {row['run']} on the {row['split']} split: {row['verdict']}."
+        for arm, own in by_arm(frame.drop_duplicates(_KEYS), evidence)
+        for row in own.to_dict("records")
+    ]
 
 
 OUTPUTS = (
@@ -71,9 +65,11 @@ OUTPUTS = (
         order=84,
         meaning=(
             "The same weights, with the router's decisions replaced. A cost above zero says that "
-            "the router learned something that the task needs; intervals are paired over rows."
+            "the router learned something that the task needs, one below zero that it does harm; "
+            "intervals are paired over rows."
         ),
         frame=frame,
+        shown=tuple(_COLUMNS[:-1]),
         sentences=sentences,
     ),
 )

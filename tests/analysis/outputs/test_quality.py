@@ -1,5 +1,8 @@
 """Quality by group, from the predictions of evaluations."""
 
+import json
+from itertools import count
+
 import pandas as pd
 import pytest
 
@@ -39,11 +42,17 @@ def predictions(right, **columns):
 def evaluate(lab):
     """Return a function that records an evaluation with its predictions."""
 
-    def record(run, table, *, split="test", routing="learned", **metrics):
-        config = f'{{"evaluated": "{run}", "split": "{split}", "routing": "{routing}"}}'
+    counter = count()
+
+    def record(run, table, *, split="test", routing="learned", weights="selected", **metrics):
+        asked = {"evaluated": run, "split": split, "routing": routing, "weights": weights}
         fields = {"run_type": "evaluation", "parent": run, "model_type": "moe", "project": "lab"}
-        named = {"dataset_name": "parity", "full_config_json": config, "data_hash": "data"}
-        writer = lab.store.start(new_run(f"{run}-{split}-{routing}", **fields, **named))
+        named = {
+            "dataset_name": "parity",
+            "full_config_json": json.dumps(asked),
+            "data_hash": "data",
+        }
+        writer = lab.store.start(new_run(f"evaluation{next(counter)}", **fields, **named))
         path = writer.folder / "predictions.parquet"
         table.to_parquet(path)
         writer.artifact("predictions", path)
@@ -129,23 +138,35 @@ def test_predictions_that_are_gone_are_a_reason(lab, evaluate):
         OUTPUT.frame(evidence)
 
 
-def test_replaced_routing_says_what_the_router_is_worth(lab, evaluate):
+def cost(f1, low, high):
+    names = ("eval_routing_cost_f1", "eval_routing_cost_f1_low", "eval_routing_cost_f1_high")
+    return dict(zip(names, (f1, low, high), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("measured", "told"),
+    [
+        (cost(0.2, 0.15, 0.25), "costs 0.2 F1 (0.15 to 0.25); {}: what it learned matters"),
+        (cost(-0.2, -0.25, -0.15), "gains 0.2 F1 (0.15 to 0.25); {}: what it learned does harm"),
+        (cost(0.1, -0.1, 0.3), "shows no change in F1 (0.1, -0.1 to 0.3); {}: what it learned is"),
+    ],
+)
+def test_replaced_routing_says_what_the_router_is_worth(lab, evaluate, measured, told):
     run = lab.run("moe", 0.9)
-    cost = {"eval_routing_cost_f1": 0.2, "eval_routing_cost_f1_low": 0.15}
-    evaluate(
-        run,
-        predictions([True] * 4),
-        routing="random",
-        **cost,
-        eval_routing_cost_f1_high=0.25,
-    )
+    evaluate(run, predictions([True] * 4), routing="random", **measured)
     evidence = lab.evidence()
-    (told,) = CONTROLS.sentences(CONTROLS.frame(evidence), evidence)
-    assert told == (
-        f"Random routing costs moe {run} 0.2 F1 (0.15 to 0.25, test): what it learned matters."
-    )
+    (said,) = CONTROLS.sentences(CONTROLS.frame(evidence), evidence)
+    told = told.format("95 % intervals over 4 rows")
+    assert said.startswith(f"moe {run} on the test split: random routing {told}")
     with pytest.raises(NothingToShowError):
         OUTPUT.frame(evidence)  # what a control predicts is no quality
+
+
+def test_a_control_that_was_measured_again_counts_with_the_newest(lab, evaluate):
+    run = lab.run("moe", 0.9)
+    for measured in (cost(0.2, 0.15, 0.25), cost(0.3, 0.25, 0.35)):
+        evaluate(run, predictions([True] * 4), routing="random", **measured)
+    assert CONTROLS.frame(lab.evidence())["cost"].tolist() == [0.3]
 
 
 def test_no_replaced_routing_is_a_reason(lab):
