@@ -196,7 +196,7 @@ def _suggest(
         paths = write_files(found, suggester.past, folder)
     for line in suggester.learnt_from():
         note(printable(line))
-    if is_shown:
+    if is_shown and (found or form is not Format.TABLE):
         _show(found, paths, suggester, form, explain=explain)
     return paths, _shortage(len(found), request)
 

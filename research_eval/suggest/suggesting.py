@@ -6,7 +6,9 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -372,9 +374,17 @@ def _moved(tree: Any, experiment: Experiment, folder: Path) -> Any:
 def require_writable(folder: Path) -> None:
     """Check that files can be written into a folder, before anything takes time.
 
+    What was not there is not there afterwards.
+
     Raises:
         StoreError: If not.
     """
+    missing = list(takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
     probe = folder / ".writable"
-    replace_file(probe, "")
-    probe.unlink()
+    try:
+        replace_file(probe, "")
+        probe.unlink()
+    finally:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()

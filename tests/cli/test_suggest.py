@@ -114,7 +114,8 @@ def test_what_cannot_be_done_is_said_in_a_line(cli, arguments, code, told):
     said = cli("suggest", *given)
     assert said.code == code
     assert told in said.errors[0]
-    assert not list(Path().glob("suggested_configs/*.json"))
+    assert not Path("suggested_configs").exists()
+    assert said.out == ""
 
 
 def test_a_store_that_nobody_made(cli):
@@ -122,3 +123,4 @@ def test_a_store_that_nobody_made(cli):
     said = cli("suggest")
     assert said.code == 4
     assert not Path("experiment_results.db").exists()
+    assert not Path("suggested_configs").exists()

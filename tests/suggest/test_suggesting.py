@@ -341,6 +341,12 @@ def test_a_folder_that_cannot_be_written_is_told_first(tmp_path):
         require_writable(tmp_path / "file" / "out")
 
 
+def test_a_folder_that_can_be_written_is_not_made_yet(tmp_path):
+    (tmp_path / "here").mkdir()
+    require_writable(tmp_path / "here" / "deep" / "down")
+    assert not list((tmp_path / "here").iterdir())
+
+
 def test_evaluations_are_no_runs_to_learn_from(lab):
     lab.run()
     lab.run(moe(num_layers=4), 0.99, run_type="evaluation")
