@@ -137,7 +137,7 @@ def analyze(
             warn=lambda line: note(printable(line)),
         )
     _show(reports, form)
-    _say_what_next(reports, is_planned=candidate is not None)
+    _say_what_next(reports)
 
 
 def _words() -> list[str]:
@@ -243,7 +243,7 @@ def _show_table(report: Report) -> None:
             note(printable(f"{section.output.title}: {'; '.join(section.notes)}"))
 
 
-def _say_what_next(reports: Iterable[Report], *, is_planned: bool) -> None:
+def _say_what_next(reports: Iterable[Report]) -> None:
     written = [path for report in reports for path in report.files]
     pages = [path for path in written if path.suffix == ".html"]
     folders = {path.parent for path in written}
@@ -252,7 +252,3 @@ def _say_what_next(reports: Iterable[Report], *, is_planned: bool) -> None:
         note(f"{what} written to {printable(folder)}")
     for page in pages or written[:1]:
         note(f"next: open {printable(shlex.quote(str(page)))}")
-    arms = [report.evidence.arms for report in reports]
-    if pages and not is_planned and arms and len(arms[0]) > 1:
-        planned = shlex.join(["research-eval", *_words(), "--candidate", arms[0][-1]])
-        note(f"a planned comparison: {printable(planned)}")

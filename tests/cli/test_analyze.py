@@ -75,11 +75,11 @@ class TestWhatIsShown:
             "parity_report.html",
         } <= written()
 
-    def test_without_a_candidate_a_planned_comparison_is_suggested(self, cli):
+    def test_what_was_seen_already_is_not_offered_as_planned(self, cli):
         said = cli("analyze")
         assert "exploratory" in said.out
-        assert "a planned comparison: research-eval " in said.err
-        assert said.err.endswith("--candidate moe\n")
+        assert "--candidate" not in said.out + said.err
+        assert said.err.endswith("next: open analysis_reports/parity_report.html\n")
 
     def test_json_has_everything(self, cli):
         told = cli("analyze", "--candidate", "moe", "--format", "json").json["parity"]
