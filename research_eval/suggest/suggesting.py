@@ -163,11 +163,6 @@ class Suggester:
             budget=request.budget,
         )
 
-    @property
-    def num_configurations(self) -> int:
-        """How many configurations are learnt from."""
-        return len(self.past.tried)
-
     def suggestions(self) -> list[Suggestion]:
         """Return what to run next, at most as many as are asked for.
 
@@ -306,10 +301,8 @@ class Suggester:
         """Return lines that say what was learnt from, and what was not."""
         past = self.past
         models = sorted({arm.model_type for arm in past.arms.values()})
-        lines = [
-            f"learnt from {len(past.tried)} configurations of {', '.join(models)} "
-            f"on {past.data}, for {past.objective}"
-        ]
+        known = "1 configuration" if len(past.tried) == 1 else f"{len(past.tried)} configurations"
+        lines = [f"learnt from {known} of {', '.join(models)} on {past.data}, for {past.objective}"]
         held = {path: value for arm in past.arms.values() for path, value in arm.held.items()}
         free = {path for arm in past.arms.values() for path in arm.space.knobs}
         kept = [f"{path}={json.dumps(v)}" for path, v in held.items() if path not in free]

@@ -203,6 +203,9 @@ def test_no_runs(lab):
 
 def test_one_run(lab):
     lab.run()
+    assert lab.suggester().learnt_from() == [
+        "learnt from 1 configuration of moe on parity, for final_val_f1:max"
+    ]
     found = lab.suggest()
     assert [each.kind for each in found] == ["spread"] * 4 + ["perturb"] * 2
     with pytest.raises(DataError, match=r"gp needs 2 or more finished configurations.*there are 1"):
