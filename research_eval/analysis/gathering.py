@@ -44,8 +44,7 @@ def choose_datasets(store: Store, request: Request) -> list[str]:
     _check_known("data set", request.datasets, map(dataset_of, runs))
     if request.datasets:
         return list(dict.fromkeys(request.datasets))
-    asked = [] if request.project is None else [request.project]
-    _check_known("project", asked, (run.project for run in runs if run.project))
+    _check_known("project", _given(request.project), (run.project for run in runs if run.project))
     runs = _of_study(runs, request)
     if request.project or not request.study:
         project = request.project or runs[0].project
@@ -68,7 +67,8 @@ def gather(store: Store, dataset: str, request: Request) -> Evidence:
     """Return the evidence about a data set.
 
     Raises:
-        ConfigError: If a name means nothing, or nobody recorded the metric.
+        ConfigError: If a name means nothing, a baseline has nothing else to be compared with, or
+            nobody recorded the metric.
     """
     found = store.runs(filter=request.filter, project=request.project, sort="timestamp")
     runs = [run for run in found if dataset_of(run) == dataset]
@@ -77,6 +77,7 @@ def gather(store: Store, dataset: str, request: Request) -> Evidence:
     if not runs:
         raise ConfigError(f"no run on {dataset} meets the conditions")
     runs = _of_study(_of_arms(runs, request), request)
+    _check_known("group", _given(request.ablation), (run.group for run in runs if run.group))
     question = request.question(runs)
     steps: list[Callable[[list[RunRecord]], Kept]] = [_of_one_data]
     if not request.any_code:
@@ -97,9 +98,23 @@ def gather(store: Store, dataset: str, request: Request) -> Evidence:
     )
 
 
+def _given(name: str | None) -> list[str]:
+    return [] if name is None else [name]
+
+
 def _of_arms(runs: list[RunRecord], request: Request) -> list[RunRecord]:
-    named = (*request.arms, *request.baselines, *filter(None, [request.candidate]))
+    candidate, baselines = _given(request.candidate), request.baselines
+    named = (*request.arms, *baselines, *candidate)
     _check_known("architecture", named, map(arm_of, runs))
+    if request.candidate in baselines:
+        raise ConfigError(
+            f"'{request.candidate}' is the candidate and a baseline, and is not compared with "
+            "itself; name another baseline, or none for all others"
+        )
+    if len(set(baselines)) == 1 and not candidate:
+        raise ConfigError(
+            f"the baseline '{baselines[0]}' has nothing to be compared with; name a candidate"
+        )
     return [run for run in runs if not request.arms or arm_of(run) in named]
 
 
