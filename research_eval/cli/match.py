@@ -11,7 +11,7 @@ import typer
 
 from research_eval.cli._options import FormatOption
 from research_eval.cli._progress import display
-from research_eval.cli._render import Column, Format, note, print_rows, printable
+from research_eval.cli._render import Column, Format, note, print_rows, printable, to_json, write
 from research_eval.quantities import amount
 
 if TYPE_CHECKING:
@@ -67,15 +67,44 @@ def match(
         watcher = OneRun(given.config.experiment_name, shown)
         found = matched(given, to, on, settings=settings or (), timed=step_time, watcher=watcher)
     path = _write(found, config, output)
-    print_rows(_rows(found), _columns(found), form)
+    if form is Format.JSON:
+        write(to_json(_document(found, path)))
+    else:
+        print_rows(_rows(found), _columns(found), form)
     _tell(found, config, path)
 
 
-def _tell(found: Match, config: Path, path: Path) -> None:
+def _document(found: Match, path: Path) -> dict[str, Any]:
+    changed, repairs = _changed(found)
+    return {
+        "path": str(path),
+        "axis": found.axis,
+        "set": changed,
+        "repairs": repairs,
+        "carried": _carried(found),
+        "costs": _rows(found),
+    }
+
+
+def _changed(found: Match) -> tuple[dict[str, Any], list[str]]:
+    """Return what was set, by dotted path, and what had to be made legal."""
     origin = found.made.config.origin
-    changed = {} if origin is None else origin.changed
-    repairs = [] if origin is None else origin.repairs
-    note(f"carried over: data, optimizer, training; of the model {', '.join(found.carried)}")
+    return ({}, []) if origin is None else (origin.changed, origin.repairs)
+
+
+def _carried(found: Match) -> list[str]:
+    """Return the parameters of the model that have the values of the given one."""
+    changed, _ = _changed(found)
+    return [name for name in found.carried if f"model_params.{name}" not in changed]
+
+
+def _tell(found: Match, config: Path, path: Path) -> None:
+    changed, repairs = _changed(found)
+    others = [
+        name for name in changed if name != "model_type" and not name.startswith("model_params.")
+    ]
+    but = f", but not {printable(', '.join(others))}" if others else ""
+    note(f"carried over: data, optimizer, training{but}; of the model {', '.join(_carried(found))}")
     if repairs:
         note(f"not legal there, so changed: {printable(', '.join(repairs))}")
     note(f"set: {printable(', '.join(f'{k}={json.dumps(v)}' for k, v in changed.items()))}")
@@ -122,9 +151,9 @@ def _write(found: Match, config: Path, output: Path | None) -> Path:
     """Write the configuration that was made, and return where.
 
     Raises:
-        ConfigError: If another file is there, it cannot be written, or it would not find its files.
+        ConfigError: If another file is there, or it would not find its files.
+        StoreError: If it cannot be written.
     """
-    from research_eval.cli._render import to_json
     from research_eval.errors import ConfigError, StoreError
     from research_eval.files import replace_file
     from research_eval.matching.arms import file_name, files_beside
@@ -139,12 +168,12 @@ def _write(found: Match, config: Path, output: Path | None) -> Path:
             f"be in {config.parent} too; choose another --output"
         )
     try:
-        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-            raise ConfigError(
-                f"{path} is there already and says something else; choose another --output"
-            )
-        replace_file(path, text)
-    except (OSError, StoreError) as error:
-        told = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"cannot write {path}: {told}") from None
+        is_taken = path.exists() and path.read_text(encoding="utf-8", errors="replace") != text
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from None
+    if is_taken:
+        raise ConfigError(
+            f"{path} is there already and says something else; choose another --output"
+        )
+    replace_file(path, text)
     return path

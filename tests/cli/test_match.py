@@ -40,7 +40,8 @@ def test_it_writes_a_configuration_that_run_accepts_and_shows_every_axis(cli, co
 
 
 def test_every_axis_is_a_row_for_machines(cli, config):
-    rows = cli("match", config(), "--to", "moe", "--on", "params", "--format", "json").json
+    told = cli("match", config(), "--to", "moe", "--on", "params", "--format", "json").json
+    rows = told["costs"]
     assert [row["axis"] for row in rows] == AXES
     assert [row["axis"] for row in rows if row["asked"]] == ["params"]
     assert all(row["ratio"] == row["made"] / row["given"] for row in rows)
@@ -48,6 +49,36 @@ def test_every_axis_is_a_row_for_machines(cli, config):
     said = cli("match", config(), "--to", "moe", "--on", "params", *QUICK, "--format", "csv")
     assert len(said.out.splitlines()) == 4
     assert said.out.startswith("axis,cost,given,made,ratio,equal,asked")
+
+
+def test_machines_learn_where_it_was_written_and_what_was_set(cli, config):
+    command = ("match", config(), "--to", "moe", "--on", "params", "model_params.num_experts=3")
+    told = cli(*command, *QUICK, "--format", "json").json
+    origin = json.loads(Path(told["path"]).read_text())["origin"]
+    assert told["set"] == origin["changed"]
+    assert told["set"]["model_params.num_experts"] == 3
+    assert told["repairs"] == origin["repairs"]
+    assert "num_layers" in told["carried"]
+    assert not {f"model_params.{name}" for name in told["carried"]} & set(told["set"])
+
+
+def test_what_is_set_is_not_said_to_be_carried_over(cli, config):
+    command = ("match", config(), "--to", "moe", "--on", "params", *QUICK)
+    assert "carried over: data, optimizer, training; of the model" in cli(*command).err
+    said = cli(*command, "-o", "x.json", "epochs=3", "model_params.num_layers=1")
+    (line,) = [each for each in said.err.splitlines() if each.startswith("carried over")]
+    assert line.startswith("carried over: data, optimizer, training, but not epochs; of the model")
+    assert "num_layers" not in line
+
+
+@pytest.mark.parametrize("output", [".", "tiny.json/x.json"])
+def test_what_cannot_be_written_is_told_once_and_as_of_the_store(cli, config, output):
+    said = cli("match", config(), "--to", "moe", "--on", "params", *QUICK, "-o", output)
+    assert said.code == 4
+    (line,) = said.errors
+    assert line.startswith(f"error: {output} cannot be written: ")
+    assert line.count("cannot") == 1
+    assert folder() == ["tiny.json"]
 
 
 def test_what_is_there_already_is_kept(cli, config):
@@ -99,11 +130,6 @@ BAD = {
     "a plug-in that is not there": (
         ["--to", "./nowhere.py:A", "--on", "params"],
         "no plug-in file",
-    ),
-    "a folder as output": (["--to", "moe", "--on", "params", "-o", "."], "cannot write"),
-    "a file as a folder": (
-        ["--to", "moe", "--on", "params", "-o", "tiny.json/x.json"],
-        "cannot write",
     ),
 }
 
