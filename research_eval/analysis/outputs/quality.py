@@ -37,12 +37,12 @@ _READ = [name for name in COLUMNS if name != "experts"]  # large, and not needed
 def frame(evidence: Evidence) -> pd.DataFrame:
     """Return the quality of each arm's chosen configuration by group.
 
-    All arms are compared on one split of the same data: the one on which most of them were
-    evaluated.
+    All arms are compared on one split of the same data, with the same kind of weights: those with
+    which most arms were evaluated. Of repeated evaluations the newest counts.
 
-    Columns: `arm`; `split`; `by` ("label", "domain" or "length"); `name` of the group; `rows`;
-    `score` (its name), `value` (mean over evaluated runs), `low` and `high` (95 % t-interval over
-    them, NaN for one), `runs`.
+    Columns: `arm`; `split`; `weights` ("selected", or which others); `by` ("label", "domain" or
+    "length"); `name` of the group; `rows`; `score` (its name), `value` (mean over evaluated runs),
+    `low` and `high` (95 % t-interval over them, NaN for one), `runs`.
 
     Raises:
         NothingToShowError: If no chosen run was evaluated, or the predictions cannot be read.
@@ -60,20 +60,34 @@ def frame(evidence: Evidence) -> pd.DataFrame:
         raise NothingToShowError(
             "the predictions have neither labels nor domains, and all rows are equally long"
         )
-    return _over_runs(pd.concat(parts, ignore_index=True)).assign(
-        split=evaluations[0][1].params["split"]
-    )[_COLUMNS]
+    split, weights, _ = _place(evaluations[0][1], evidence)
+    values = _over_runs(pd.concat(parts, ignore_index=True))
+    found = values.assign(split=split, weights=weights)[_COLUMNS]
+    found.attrs["problems"] = problems
+    return found
 
 
-_COLUMNS = ["arm", "split", "by", "name", "rows", "score", "value", "low", "high", "runs"]
+_COLUMNS = [
+    "arm",
+    "split",
+    "weights",
+    "by",
+    "name",
+    "rows",
+    "score",
+    "value",
+    "low",
+    "high",
+    "runs",
+]
 
 
 def _comparable(evidence: Evidence) -> list[tuple[str, RunRecord]]:
-    """Return the evaluations of chosen runs, with their arm, on one split of the same data."""
+    """Return the evaluations of chosen runs that can be compared, with their arm."""
     arm_of = {run: arm for arm, chosen in choose_all(evidence).items() for run in chosen.runs}
     newest = {
-        (run.parent, run.params["split"], run.data_hash): run
-        for run in reversed(evidence.evaluations)
+        (str(run.parent), _place(run, evidence)): run
+        for run in evidence.evaluations
         if run.parent in arm_of and run.params.get("routing") == "learned"
     }
     if not newest:
@@ -81,11 +95,19 @@ def _comparable(evidence: Evidence) -> list[tuple[str, RunRecord]]:
         raise NothingToShowError(
             f"no chosen run was evaluated; to do so: research-eval evaluate {example} --split test"
         )
-    arms = Counter((split, data) for _, split, data in newest)
-    split, data = max(arms, key=lambda place: (arms[place], place[0] == "test"))
-    return [
-        (arm_of[str(run.parent)], run) for key, run in newest.items() if key[1:] == (split, data)
-    ]
+    runs = Counter(place for _, place in newest)
+    arms = Counter(place for _, place in {(arm_of[run], place) for run, place in newest})
+    most = max(runs, key=lambda place: (arms[place], place[0] == "test", runs[place]))
+    return [(arm_of[run], each) for (run, place), each in newest.items() if place == most]
+
+
+def _place(evaluation: RunRecord, evidence: Evidence) -> tuple[str, str, str | None]:
+    """Return what evaluations must share to be compared: split, kind of weights, and data."""
+    asked = evaluation.params
+    selected = evidence.runs[str(evaluation.parent)].params.get("training_params.select")
+    weights = asked.get("weights", selected)
+    named = "selected" if weights in (selected, None) else str(weights)
+    return asked["split"], named, evaluation.data_hash
 
 
 def _of_evaluation(evaluation: RunRecord, evidence: Evidence) -> Iterator[pd.DataFrame]:
@@ -119,16 +141,21 @@ def _over_runs(values: pd.DataFrame) -> pd.DataFrame:
 
 def sentences(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
     """Say on which groups each arm does worst, and how many rows that is."""
-    said = [f"Evaluated on the {frame['split'].iloc[0]} split."]
+    split, weights = frame[["split", "weights"]].iloc[0]
+    others = "" if weights == "selected" else f" with the {weights} weights"
+    said = [f"Evaluated on the {split} split{others}."]
+    problems = frame.attrs.get("problems", [])
+    said += [f"An evaluation is left out: {problem}." for problem in problems]
     for by in dict.fromkeys(frame["by"]):
         drawn = _drawn(frame, by).dropna(subset="value")
         if drawn["name"].nunique() > 1:
             said.append(f"By {by}, {_weakest(drawn, evidence)}.")
     missing = [arm for arm in evidence.arms if arm not in set(frame["arm"])]
     chosen = choose_all(evidence)
+    option = f" --weights {weights}" if others else ""
     return said + [
-        f"{arm} was not evaluated on it: research-eval evaluate {chosen[arm].runs[0]} --split "
-        f"{frame['split'].iloc[0]}."
+        f"{arm} has no predictions of that: research-eval evaluate {chosen[arm].runs[0]} --split "
+        f"{split}{option}."
         for arm in missing
         if arm in chosen and chosen[arm].runs
     ]

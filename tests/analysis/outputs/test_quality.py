@@ -44,7 +44,7 @@ def evaluate(lab):
 
     counter = count()
 
-    def record(run, table, *, split="test", routing="learned", weights="selected", **metrics):
+    def record(run, table, *, split="test", routing="learned", weights=None, **metrics):
         asked = {"evaluated": run, "split": split, "routing": routing, "weights": weights}
         fields = {"run_type": "evaluation", "parent": run, "model_type": "moe", "project": "lab"}
         named = {
@@ -114,9 +114,64 @@ def test_all_are_compared_on_the_split_that_most_were_evaluated_on(lab, evaluate
     frame = OUTPUT.frame(evidence)
     assert set(frame["split"]) == {"validation"}
     assert set(frame["arm"]) == {"moe", "dense"}
-    assert f"goe was not evaluated on it: research-eval evaluate {goe} --split validation." in (
-        OUTPUT.sentences(frame, evidence)
+    assert (
+        f"goe has no predictions of that: research-eval evaluate {goe} --split validation."
+        in OUTPUT.sentences(frame, evidence)
     )
+
+
+def test_architectures_count_and_not_their_runs(lab, evaluate):
+    many, dense = lab.seeds("moe", [0.9, 0.8, 0.7]), lab.run("dense", 0.9)
+    for run in many:
+        evaluate(run, predictions([True] * 4), split="test")
+    for run in (many[0], dense):
+        evaluate(run, predictions([True] * 4), split="validation")
+    assert set(OUTPUT.frame(lab.evidence())["arm"]) == {"dense", "moe"}
+
+
+def test_of_repeated_evaluations_the_newest_counts(lab, evaluate):
+    run = lab.run("moe", 0.9)
+    for right in (True, False):
+        evaluate(run, predictions([right] * 4))
+    frame = OUTPUT.frame(lab.evidence())
+    assert frame.loc[frame["score"] == "recall", "value"].tolist() == [0.0, 0.0]
+    assert set(frame["runs"]) == {1}
+
+
+def test_other_weights_of_a_run_are_another_evaluation(lab, evaluate):
+    runs = {
+        select: lab.run(arm, 0.9, config={"training_params": {"select": select}})
+        for arm, select in (("moe", "best"), ("dense", "last"))
+    }
+    for select, run in runs.items():
+        evaluate(run, predictions([True] * 4), weights=select)
+    evaluate(runs["best"], predictions([False] * 4), weights="last")
+    frame = OUTPUT.frame(lab.evidence())
+    assert set(frame.loc[frame["score"] == "recall", "value"]) == {1.0}
+    assert set(frame["arm"]) == {"moe", "dense"}
+    assert set(frame["weights"]) == {"selected"}
+
+
+def test_weights_that_were_not_selected_are_named(lab, evaluate):
+    run, goe = lab.run("moe", 0.9), lab.run("goe", 0.9)
+    evaluate(run, predictions([True] * 4), weights="last")
+    evidence = lab.evidence()
+    told = OUTPUT.sentences(OUTPUT.frame(evidence), evidence)
+    assert told[0] == "Evaluated on the test split with the last weights."
+    assert told[-1].endswith(f"research-eval evaluate {goe} --split test --weights last.")
+
+
+def test_predictions_of_one_architecture_that_are_gone_are_told(lab, evaluate):
+    for arm in ("moe", "dense"):
+        evaluate(lab.run(arm, 0.9), predictions([True] * 4))
+    evidence = lab.evidence()
+    lost = evidence.artifacts(evidence.evaluations[0].experiment_id)[0][1]
+    lost.unlink()
+    frame = OUTPUT.frame(evidence)
+    assert set(frame["arm"]) == {"dense"}
+    told = " ".join(OUTPUT.sentences(frame, evidence))
+    assert f"An evaluation is left out: predictions {lost} cannot be read" in told
+    assert "moe has no predictions of that" in told
 
 
 def test_without_an_evaluation_the_command_is_told(lab):
