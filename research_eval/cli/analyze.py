@@ -29,7 +29,7 @@ from research_eval.cli.runs import FilterOption, reading
 if TYPE_CHECKING:
     import pandas as pd
 
-    from research_eval.analysis import Report
+    from research_eval.analysis import Report, Request
 
 PROGRESS_AFTER_S = 2.0
 BEST_RUNS = "best_runs"
@@ -42,65 +42,85 @@ class FailedAs(StrEnum):
     WORST = "worst"
 
 
+DatasetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES", help="Data sets; by default those of the study or of the latest project."
+    ),
+]
+ModelsOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAMES", help="Only these architectures.")
+]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METRIC[:MAX|MIN]",
+        help="The metric that decides; final_val_f1 or final_val_loss by default. One that is not "
+        "ours needs its direction.",
+    ),
+]
+FolderOption = Annotated[
+    Path, typer.Option(metavar="DIR", help="Where reports, tables and pictures are written.")
+]
+SummaryOption = Annotated[
+    bool, typer.Option("--run-summary-table", help="Only the table of best runs.")
+]
+ParamsPlotOption = Annotated[
+    bool, typer.Option("--run-f1-vs-params-plot", help="Only quality against parameters.")
+]
+LatencyPlotOption = Annotated[
+    bool, typer.Option("--run-f1-vs-latency-plot", help="Only quality against latency.")
+]
+EverythingOption = Annotated[
+    bool, typer.Option("--run-all", help="Everything, with a report; as without any --run.")
+]
+ProjectOption = Annotated[str | None, typer.Option(help="Only runs of this project.")]
+StudyOption = Annotated[str | None, typer.Option(help="Only runs of this study.")]
+CandidateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The architecture that is compared with the baselines; without it all pairs are, and "
+        "that is exploratory.",
+    ),
+]
+BaselineOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAMES", help="Baselines; all others by default.")
+]
+MarginOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="Differences smaller than this, in the metric, do not matter."),
+]
+AnyCodeOption = Annotated[
+    bool, typer.Option("--any-code", help="Pool runs that other code made, too.")
+]
+FailedAsOption = Annotated[
+    FailedAs, typer.Option(help="Count failed runs as the worst score, or drop them.")
+]
+AblationOption = Annotated[
+    str | None,
+    typer.Option(metavar="GROUP", help="Compare the runs of this group with their base."),
+]
+
+
 def analyze(
-    dataset_name: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAMES", help="Data sets; by default those of the latest project."),
-    ] = None,
-    model_types: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="Only these architectures.")
-    ] = None,
-    metric_to_optimize: Annotated[
-        str | None,
-        typer.Option(
-            metavar="METRIC[:MAX|MIN]",
-            help="The metric that decides; final_val_f1 or final_val_loss by default. One that is "
-            "not ours needs its direction.",
-        ),
-    ] = None,
-    output_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where reports, tables and pictures are written.")
-    ] = Path("analysis_reports"),
-    summary: Annotated[
-        bool, typer.Option("--run-summary-table", help="Only the table of best runs.")
-    ] = False,
-    params_plot: Annotated[
-        bool, typer.Option("--run-f1-vs-params-plot", help="Only quality against parameters.")
-    ] = False,
-    latency_plot: Annotated[
-        bool, typer.Option("--run-f1-vs-latency-plot", help="Only quality against latency.")
-    ] = False,
-    everything: Annotated[
-        bool, typer.Option("--run-all", help="Everything, with a report; as without any --run.")
-    ] = False,
+    dataset_name: DatasetsOption = None,
+    model_types: ModelsOption = None,
+    metric_to_optimize: MetricOption = None,
+    output_dir: FolderOption = Path("analysis_reports"),
+    summary: SummaryOption = False,
+    params_plot: ParamsPlotOption = False,
+    latency_plot: LatencyPlotOption = False,
+    everything: EverythingOption = False,
     condition: FilterOption = None,
-    project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
-    study: Annotated[str | None, typer.Option(help="Only runs of this study.")] = None,
-    candidate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The architecture that is compared with the baselines; without "
-            "it all pairs are, and that is exploratory.",
-        ),
-    ] = None,
-    baseline: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="Baselines; all others by default.")
-    ] = None,
-    margin: Annotated[
-        float | None,
-        typer.Option(min=0, help="Differences smaller than this, in the metric, do not matter."),
-    ] = None,
-    any_code: Annotated[
-        bool, typer.Option("--any-code", help="Pool runs that other code made, too.")
-    ] = False,
-    failed_as: Annotated[
-        FailedAs, typer.Option(help="Count failed runs as the worst score, or drop them.")
-    ] = FailedAs.DROP,
-    ablation: Annotated[
-        str | None,
-        typer.Option(metavar="GROUP", help="Compare the runs of this group with their base."),
-    ] = None,
+    project: ProjectOption = None,
+    study: StudyOption = None,
+    candidate: CandidateOption = None,
+    baseline: BaselineOption = None,
+    margin: MarginOption = None,
+    any_code: AnyCodeOption = False,
+    failed_as: FailedAsOption = FailedAs.DROP,
+    ablation: AblationOption = None,
     database: DbOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -108,11 +128,11 @@ def analyze(
 
     Every picture has its table as CSV beside it; the report of a data set is one HTML file.
     """
+    from research_eval.analysis import Request
+
     asked = {BEST_RUNS: summary, "pareto_params": params_plot, "pareto_latency": latency_plot}
     only = () if everything else tuple(name for name, is_asked in asked.items() if is_asked)
-    from research_eval import analysis
-
-    request = analysis.Request(
+    request = Request(
         datasets=tuple(split_commas(dataset_name)),
         arms=tuple(split_commas(model_types)),
         goal=metric_to_optimize,
@@ -126,18 +146,26 @@ def analyze(
         failed_as="worst" if failed_as is FailedAs.WORST else "drop",
         ablation=ablation,
     )
+    reports = _analyze(request, output_dir, only, database)
+    _show(reports, form)
+    _say_what_next(reports)
+
+
+def _analyze(
+    request: Request, folder: Path, only: tuple[str, ...], database: str | None
+) -> list[Report]:
+    from research_eval import analysis
+
     with reading(database) as store:
-        reports = analysis.analyze(
+        return analysis.analyze(
             store,
             request,
-            folder=output_dir,
+            folder=folder,
             only=only,
             command=shlex.join(["research-eval", *_words()]),
             say=_after(PROGRESS_AFTER_S),
             warn=lambda line: note(printable(line)),
         )
-    _show(reports, form)
-    _say_what_next(reports)
 
 
 def _words() -> list[str]:
