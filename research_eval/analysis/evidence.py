@@ -122,12 +122,6 @@ class Evidence:
         values = [_number(run.value(name)) for run in self.runs.values()]
         return pd.Series(values, index=self.table.index, name=name, dtype=float)
 
-    @cached_property
-    def params(self) -> pd.DataFrame:
-        """The configurations: a row for each run, a column for each dotted path."""
-        rows = [run.params for run in self.runs.values()]
-        return pd.DataFrame(rows, index=self.table.index)
-
     def histories(self, metric: str, runs: Iterable[str]) -> dict[str, MetricHistory]:
         """Return all points of a metric by run, read at once; runs without it are missing."""
         return self.reader.histories(metric, list(runs))

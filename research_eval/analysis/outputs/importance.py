@@ -62,11 +62,14 @@ _COLUMNS = ["arm", "parameter", "importance", "low", "high", "first", "n_trials"
 
 def _of_arm(arm: str, trials: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     knobs = _knobs(arm, trials, evidence)
-    params = evidence.params.loc[trials["run"]]
+    params = [evidence.runs[run].params for run in trials["run"]]
     rows = []
-    for path in (path for path in knobs if path in params):
-        has_value = params[path].notna().to_numpy()
-        values = params[path][has_value].tolist()
+    for path in knobs:
+        is_option = None in knobs[path].get("options", ())
+        has_value = np.array(
+            [path in each and (is_option or each[path] is not None) for each in params]
+        )
+        values = [each[path] for each, has in zip(params, has_value, strict=True) if has]
         if len(set(map(str, values))) > 1:
             grid = _on_grid(values, knobs[path])
             quality = evidence.question.sign * trials["score"].to_numpy()[has_value]

@@ -63,6 +63,28 @@ def test_a_parameter_counts_only_where_it_has_a_value(lab):
     assert frame.loc[("dense", "optimizer_params.lr"), "note"] == "insufficient: 3 of 20 trials"
 
 
+def test_null_is_a_value_of_its_own(lab, study):
+    options = [None, 1.0, 2.0]
+    spaces = {"model_params.capacity_factor": {"kind": "Choice", "options": options}}
+    study("s", "random", {"moe": []}, spaces=spaces)
+    generator = np.random.default_rng(1)
+    for number in range(30):
+        factor = options[number % 3]
+        config = {"model_params": {"capacity_factor": factor, "lr": number}}
+        score = 0.5 + 0.3 * (factor is None) + 1e-3 * generator.random()
+        lab.run("moe", score, config=config, study="s", trial=number, phase="search")
+    (row,) = OUTPUT.frame(lab.evidence()).to_dict("records")
+    assert (row["n_trials"], row["scale"], row["note"]) == (30, "options", "")
+
+
+def test_null_is_no_value_of_a_parameter_that_has_no_such_option(lab):
+    search(lab, number=25)
+    for top_k in (None, 2, None):
+        lab.run("moe", 0.5, config={"model_params": {"top_k": top_k, "n": id(object())}})
+    frame = OUTPUT.frame(lab.evidence()).set_index("parameter")
+    assert frame.loc["model_params.top_k", "n_trials"] == 26
+
+
 def test_a_range_that_only_a_study_gave_counts(lab, study):
     spaces = {
         "model_params.norm": {"kind": "Choice", "options": ["pre", "post"]},
