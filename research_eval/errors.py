@@ -184,6 +184,23 @@ class StoppedError(ResearchEvalError):
         return f"stopped{where}; the same command continues from there"
 
 
+def require_known(what: str, asked: Iterable[str | None], known: Iterable[str | None]) -> None:
+    """Check names against those that the records have.
+
+    Args:
+        what: Of what they are names, as in "data set".
+        asked: What was asked for.
+        known: What there is; None and empty names are none.
+
+    Raises:
+        ConfigError: If no run has one of them.
+    """
+    names = {name for name in known if name}
+    for name in asked:
+        if name not in names:
+            raise ConfigError(f"no run has the {what} '{name}'; {did_you_mean(f'{name}', names)}")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a sentence that points from a wrong name to the right ones.
 

@@ -17,6 +17,7 @@ from research_eval.errors import (
     StoppedError,
     StoreError,
     did_you_mean,
+    require_known,
 )
 
 
@@ -74,3 +75,10 @@ def test_a_configuration_error_is_one_line_with_every_issue():
 )
 def test_a_wrong_name_is_pointed_to_the_right_ones(name, known, sentence):
     assert did_you_mean(name, known) == sentence
+
+
+def test_a_name_that_no_run_has_is_pointed_to_those_that_runs_have():
+    require_known("study", ["a"], ["a", None, ""])
+    for name in ("aa", "", None):
+        with pytest.raises(ConfigError, match=f"no run has the study '{name}'.*known: a$"):
+            require_known("study", [name], ["a", None, ""])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from research_eval.analysis.evidence import (
@@ -14,7 +14,7 @@ from research_eval.analysis.evidence import (
     dataset_of,
 )
 from research_eval.analysis.question import Question, Request
-from research_eval.errors import ConfigError, StoreError, did_you_mean
+from research_eval.errors import ConfigError, StoreError, did_you_mean, require_known
 from research_eval.records import RunRecord, RunStatus
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ def choose_datasets(store: Store, request: Request) -> list[str]:
         raise StoreError(
             "there are no runs to analyse yet; record some first: research-eval run cfg.json"
         )
-    _check_known("data set", request.datasets, map(dataset_of, runs))
+    require_known("data set", request.datasets, map(dataset_of, runs))
     if request.datasets:
         return list(dict.fromkeys(request.datasets))
-    _check_known("project", _given(request.project), (run.project for run in runs if run.project))
+    require_known("project", _given(request.project), (run.project for run in runs))
     runs = _of_study(runs, request)
     if request.project or not request.study:
         project = request.project or runs[0].project
@@ -54,13 +54,6 @@ def choose_datasets(store: Store, request: Request) -> list[str]:
             f"no run of the study '{request.study}' belongs to the project '{request.project}'"
         )
     return sorted(set(map(dataset_of, runs)))
-
-
-def _check_known(what: str, asked: Iterable[str], known: Iterable[str]) -> None:
-    names = sorted(set(known))
-    for name in asked:
-        if name not in names:
-            raise ConfigError(f"no run has the {what} '{name}'; {did_you_mean(name, names)}")
 
 
 def gather(store: Store, dataset: str, request: Request) -> Evidence:
@@ -77,7 +70,7 @@ def gather(store: Store, dataset: str, request: Request) -> Evidence:
     if not runs:
         raise ConfigError(f"no run on {dataset} meets the conditions")
     runs = _of_study(_of_arms(runs, request), request)
-    _check_known("group", _given(request.ablation), (run.group for run in runs if run.group))
+    require_known("group", _given(request.ablation), (run.group for run in runs))
     question = request.question(runs)
     steps: list[Callable[[list[RunRecord]], Kept]] = [_of_one_data]
     if not request.any_code:
@@ -105,7 +98,7 @@ def _given(name: str | None) -> list[str]:
 def _of_arms(runs: list[RunRecord], request: Request) -> list[RunRecord]:
     candidate, baselines = _given(request.candidate), request.baselines
     named = (*request.arms, *baselines, *candidate)
-    _check_known("architecture", named, map(arm_of, runs))
+    require_known("architecture", named, map(arm_of, runs))
     if request.candidate in baselines:
         raise ConfigError(
             f"'{request.candidate}' is the candidate and a baseline, and is not compared with "
@@ -121,7 +114,7 @@ def _of_arms(runs: list[RunRecord], request: Request) -> list[RunRecord]:
 def _of_study(runs: list[RunRecord], request: Request) -> list[RunRecord]:
     if request.study is None:
         return runs
-    _check_known("study", [request.study], (run.study for run in runs if run.study))
+    require_known("study", [request.study], (run.study for run in runs))
     return [run for run in runs if run.study == request.study]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from research_eval.config import Experiment, canonical_json, load_text
-from research_eval.errors import ConfigError, DataError, did_you_mean
+from research_eval.errors import ConfigError, DataError, did_you_mean, require_known
 from research_eval.hpo.configurations import Configurations
 from research_eval.hpo.space import Space, declared_knobs, declared_space
 from research_eval.hpo.spec import Objective, StudySpec
@@ -250,17 +250,10 @@ def _runs(store: Store, question: Question) -> list[RunRecord]:
             f"there is no run{told} to learn from; record some first: research-eval run cfg.json"
         )
     dataset = question.dataset or runs[-1].dataset_name
-    _check_known("on the data set", [dataset], (run.dataset_name for run in runs))
+    require_known("data set", [dataset], (run.dataset_name for run in runs))
     runs = [run for run in runs if run.dataset_name == dataset]
-    _check_known("of the architecture", question.models, (run.model_type for run in runs))
+    require_known("architecture", question.models, (run.model_type for run in runs))
     return [run for run in runs if not question.models or run.model_type in question.models]
-
-
-def _check_known(what: str, asked: Iterable[str | None], known: Iterable[str | None]) -> None:
-    names = sorted({name for name in known if name})
-    for name in asked:
-        if name not in names:
-            raise ConfigError(f"there is no run {what} '{name}'; {did_you_mean(f'{name}', names)}")
 
 
 def _objective(asked: str | None, runs: Sequence[RunRecord]) -> Objective:

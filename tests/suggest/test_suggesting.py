@@ -310,8 +310,8 @@ def test_ties(lab):
 @pytest.mark.parametrize(
     ("question", "told"),
     [
-        (Question(dataset="imdb"), "no run on the data set 'imdb'.*known: parity"),
-        (Question(models=("dense",)), "no run of the architecture 'dense'.*known: moe"),
+        (Question(dataset="imdb"), "no run has the data set 'imdb'.*known: parity"),
+        (Question(models=("dense",)), "no run has the architecture 'dense'.*known: moe"),
         (Question(metric="final_val_f2:max"), "no run has the metric 'final_val_f2'; did you mean"),
         (Question(metric="final_test_f1"), "never looks at the test split"),
         (Question(metric="final_val_f1:min"), "better is max"),
