@@ -15,8 +15,8 @@ from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.statistics import Difference
 
 VERDICT_ALPHA = 0.05
-EQUAL_COST = 0.05
-"""Costs that differ by at most this share are called equal."""
+EQUAL_COST = 0.01
+"""Costs that differ by at most this share are called equal, as by `matching.target.TOLERANCE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,14 @@ def cost_ratio(evidence: Evidence, first: Chosen, second: Chosen, metric: str) -
         known = [value for value in values if value is not None and np.isfinite(value)]
         medians.append(median(known) if known else np.nan)
     return medians[0] / medians[1] if medians[1] else np.nan
+
+
+def matched_axis(evidence: Evidence, chosen: Chosen) -> str:
+    """Return on what axis a configuration was made to cost as much as another; empty if it was not.
+
+    Of costs that no run records, as the time of a step, this is all that is known.
+    """
+    return str(evidence.runs[chosen.runs[0]].params.get("origin.match.axis") or "")
 
 
 def verdict(difference: Difference, p_holm: float, sign: int, p_margin: float) -> str:

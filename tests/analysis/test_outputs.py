@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from research_eval.analysis import style
+from research_eval.analysis.comparing import EQUAL_COST
 from research_eval.analysis.output import NothingToShowError, find_outputs
 from research_eval.analysis.outputs import (
     ablation,
@@ -16,6 +17,7 @@ from research_eval.analysis.outputs import (
 )
 from research_eval.analysis.section import work_out
 from research_eval.errors import ConfigError
+from research_eval.matching.target import TOLERANCE
 
 DENSE, MOE = (0.790, 0.800, 0.795, 0.805, 0.798), (0.802, 0.812, 0.806, 0.816, 0.809)
 LR = [{"optimizer_params": {"lr": lr}} for lr in (0.1, 0.2, 0.3, 0.4, 0.5)]
@@ -26,7 +28,7 @@ def said(output, evidence):
     return output.sentences(table, evidence)
 
 
-def two_arms(lab, dense=DENSE, moe=MOE, ratio=1.02):
+def two_arms(lab, dense=DENSE, moe=MOE, ratio=1.008):
     lab.seeds("dense", dense, metrics={"active_param_count": 1000.0})
     lab.seeds("moe", moe, metrics={"active_param_count": 1000.0 * ratio})
 
@@ -148,7 +150,7 @@ def test_a_planned_contrast_is_welch_with_everything_beside_it(lab):
     assert row["improvement"] == 0.96
     assert (row["n_first"], row["started_second"]) == (5, 5)
     assert row["detectable"] > 0
-    assert row["active_ratio"] == pytest.approx(1.02)
+    assert row["active_ratio"] == pytest.approx(1.008)
 
 
 def test_the_verdict_reads_as_in_a_paper(lab):
@@ -158,6 +160,29 @@ def test_the_verdict_reads_as_in_a_paper(lab):
         "moe beats dense by 1.14 ± 0.80 points of final_val_f1 at equal active parameters, "
         f"n = 5 and 5, p_Holm = {p:.2g}."
     ]
+
+
+@pytest.mark.parametrize(
+    ("active", "flops", "told"),
+    [
+        (1.005, 1.0, " at equal active parameters and FLOPs per token, n ="),
+        (1.005, 3.0, " at equal active parameters but with 3 times the FLOPs per token, n ="),
+        (1.049, 1.5, " with 1.049 times the active parameters and 1.5 times the FLOPs per token,"),
+    ],
+)
+def test_a_verdict_says_which_costs_are_equal(lab, active, flops, told):
+    for arm, scores, factors in (("dense", DENSE, (1, 1)), ("moe", MOE, (active, flops))):
+        costs = dict(zip(("active_param_count", "flops_per_token"), factors, strict=True))
+        lab.seeds(arm, scores, metrics=costs)
+    assert told in said(contrasts.OUTPUTS[0], lab.evidence(candidate="moe"))[0]
+    assert EQUAL_COST == TOLERANCE
+
+
+def test_a_verdict_says_what_was_matched(lab):
+    lab.seeds("dense", DENSE)
+    lab.seeds("moe", MOE, config={"origin": {"kind": "match", "match": {"axis": "step_time"}}})
+    (sentence,) = said(contrasts.OUTPUTS[0], lab.evidence(candidate="moe"))
+    assert "of final_val_f1 (moe was matched on step_time), n =" in sentence
 
 
 def test_a_lower_loss_is_better_and_told_in_nats(lab):

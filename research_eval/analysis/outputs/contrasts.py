@@ -17,6 +17,7 @@ from research_eval.analysis.comparing import (
     adjusted,
     common_seeds,
     cost_ratio,
+    matched_axis,
     plan,
     verdict,
 )
@@ -27,6 +28,7 @@ from research_eval.analysis.statistics import Difference
 from research_eval.quantities import number
 
 _ROLES = ("first", "second")
+_COSTS = {"active_ratio": "active parameters", "flops_ratio": "FLOPs per token"}
 
 
 def frame(evidence: Evidence) -> pd.DataFrame:
@@ -138,6 +140,8 @@ def _beside(
         "seeds_needed": np.nan if needed is None else needed,
         "active_ratio": cost_ratio(evidence, first, second, "active_param_count"),
         "flops_ratio": cost_ratio(evidence, first, second, "flops_per_token"),
+        "matched_first": matched_axis(evidence, first),
+        "matched_second": matched_axis(evidence, second),
         "test_delta": _test_delta(evidence, first, second),
     }
 
@@ -215,12 +219,24 @@ def _open(row: pd.Series[Any], question: Question, first: str, second: str) -> s
 
 
 def _costs(row: pd.Series[Any], is_first: bool) -> str:
-    ratio = row["active_ratio"]
-    if not np.isfinite(ratio):
-        return ""
-    if abs(np.log(ratio)) <= np.log1p(EQUAL_COST):
-        return " at equal active parameters"
-    return f" with {number(ratio if is_first else 1 / ratio)} times the active parameters"
+    """Return in which costs the winner equals the loser, in which not, and what was matched."""
+    equal, unequal = [], []
+    for column, name in _COSTS.items():
+        ratio = row[column] if is_first else 1 / (row[column] or np.nan)
+        if not 0 < ratio < np.inf:
+            continue
+        if abs(np.log(ratio)) <= np.log1p(EQUAL_COST):
+            equal.append(name)
+        else:
+            unequal.append(f"{number(ratio)} times the {name}")
+    told = [f"at equal {words.listed(equal)}"] if equal else []
+    told += [f"with {words.listed(unequal)}"] if unequal else []
+    matched = [
+        f" ({row[role]} was matched on {row[f'matched_{role}']})"
+        for role in _ROLES
+        if row[f"matched_{role}"]
+    ]
+    return "".join([" " if told else "", " but ".join(told), *matched])
 
 
 def draw(table: pd.DataFrame, evidence: Evidence) -> Figure:
