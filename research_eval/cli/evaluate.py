@@ -60,36 +60,44 @@ class WeightsChoice(StrEnum):
 SCORES = ("loss", "f1", "acc", "perplexity", "bits_per_byte")
 
 
+SplitOption = Annotated[
+    SplitChoice, typer.Option(help="Which rows; test is refused for trials of a search.")
+]
+DatasetOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Other data: a JSON file with dataset_name and dataset_params, as in a configuration.",
+    ),
+]
+RoutingOption = Annotated[
+    RoutingChoice,
+    typer.Option(
+        help="What decides which experts work: what was learned, experts by chance, every "
+        "expert alike, or the decisions of other tokens."
+    ),
+]
+LatencyOption = Annotated[
+    bool, typer.Option("--latency", help="Also measure how long a forward pass takes.")
+]
+WeightsOption = Annotated[
+    WeightsChoice, typer.Option(help="Which; selected are those that its scores describe.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+AgainOption = Annotated[
+    bool, typer.Option("--again", help="Evaluate also what is recorded already.")
+]
+
+
 def evaluate(
     run: RunArgument,
-    split: Annotated[
-        SplitChoice, typer.Option(help="Which rows; test is refused for trials of a search.")
-    ] = SplitChoice.VALIDATION,
-    dataset: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Other data: a JSON file with dataset_name and dataset_params, as in a "
-            "configuration.",
-        ),
-    ] = None,
-    routing: Annotated[
-        RoutingChoice,
-        typer.Option(
-            help="What decides which experts work: what was learned, experts by chance, every "
-            "expert alike, or the decisions of other tokens."
-        ),
-    ] = RoutingChoice.LEARNED,
-    latency: Annotated[
-        bool, typer.Option("--latency", help="Also measure how long a forward pass takes.")
-    ] = False,
-    weights: Annotated[
-        WeightsChoice, typer.Option(help="Which; selected are those that its scores describe.")
-    ] = WeightsChoice.SELECTED,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    again: Annotated[
-        bool, typer.Option("--again", help="Evaluate also what is recorded already.")
-    ] = False,
+    split: SplitOption = SplitChoice.VALIDATION,
+    dataset: DatasetOption = None,
+    routing: RoutingOption = RoutingChoice.LEARNED,
+    latency: LatencyOption = False,
+    weights: WeightsOption = WeightsChoice.SELECTED,
+    device: DeviceOption = "auto",
+    again: AgainOption = False,
     database: DbOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
