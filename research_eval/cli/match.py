@@ -18,35 +18,40 @@ if TYPE_CHECKING:
     from research_eval.matching.arms import Match
 
 
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="The given configuration.")]
+ToOption = Annotated[
+    str,
+    typer.Option(metavar="MODEL", help="The other architecture, or ./file.py:Name beside CONFIG."),
+]
+OnOption = Annotated[
+    str,
+    typer.Option(
+        metavar="AXIS", help="What is to be equal: params, active_params, flops or step_time."
+    ),
+]
+SettingsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PATH=VALUE]...",
+        help="What the other one is to have, for example model_params.num_experts=16.",
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="By default NAME_as_MODEL.json beside CONFIG."),
+]
+StepTimeOption = Annotated[
+    bool, typer.Option(help="Measure steps of both, also where they need not be equal.")
+]
+
+
 def match(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The given configuration.")],
-    to: Annotated[
-        str,
-        typer.Option(
-            metavar="MODEL", help="The other architecture, or ./file.py:Name beside CONFIG."
-        ),
-    ],
-    on: Annotated[
-        str,
-        typer.Option(
-            metavar="AXIS", help="What is to be equal: params, active_params, flops or step_time."
-        ),
-    ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PATH=VALUE]...",
-            help="What the other one is to have, for example model_params.num_experts=16.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="By default NAME_as_MODEL.json beside CONFIG."),
-    ] = None,
-    step_time: Annotated[
-        bool,
-        typer.Option(help="Measure steps of both, also where they need not be equal."),
-    ] = True,
+    config: ConfigArgument,
+    to: ToOption,
+    on: OnOption,
+    settings: SettingsArgument = None,
+    output: OutputOption = None,
+    step_time: StepTimeOption = True,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Write the configuration of another architecture that costs as much as a given one.
