@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from research_eval.errors import IncompleteError
+    from research_eval.files import require_writable
     from research_eval.suggest.past import Question
     from research_eval.suggest.suggesting import Request, Suggester, Suggestion
 
@@ -29,100 +30,113 @@ _HOW = "How"
 SHOWN_CHANGES = 3
 
 
-def suggest(
-    dataset_name: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset-name", help="By default that of the latest run.", rich_help_panel=_LEARN
-        ),
-    ] = None,
-    model_type: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model-type",
-            metavar="NAMES",
-            help="By default all that were run.",
-            rich_help_panel=_LEARN,
-        ),
-    ] = None,
-    metric_name: Annotated[
-        str | None,
-        typer.Option(
-            "--metric-name",
-            metavar="METRIC[:MAX|MIN]",
-            rich_help_panel=_LEARN,
-            help="What is best; by default what the latest run selected weights by.",
-        ),
-    ] = None,
-    filter: Annotated[
-        str | None,
-        typer.Option(
-            "--filter",
-            help="Only runs that meet this condition, as in `runs list`.",
-            rich_help_panel=_LEARN,
-        ),
-    ] = None,
-    any_code: Annotated[
-        bool,
-        typer.Option(
-            "--any-code", help="Learn also from runs that other code made.", rich_help_panel=_LEARN
-        ),
-    ] = False,
-    strategy: Annotated[
-        str,
-        typer.Option("--strategy", help=f"One of {', '.join(STRATEGIES)}.", rich_help_panel=_HOW),
-    ] = "auto",
-    top_n: Annotated[
-        int, typer.Option("--top-n", help="Best configurations to vary.", rich_help_panel=_HOW)
-    ] = 3,
-    num_variations_per_config: Annotated[
-        int,
-        typer.Option(
-            "--num-variations-per-config", help="Variations of each.", rich_help_panel=_HOW
-        ),
-    ] = 2,
-    perturbation_magnitude: Annotated[
-        float,
-        typer.Option(
-            "--perturbation-magnitude",
-            rich_help_panel=_HOW,
-            help="Size of a variation, as a share of each range.",
-        ),
-    ] = 0.1,
-    n: Annotated[
-        int | None,
-        typer.Option(
-            "--n",
-            rich_help_panel=_HOW,
-            help="Suggestions in all, by default variations times best ones.",
-        ),
-    ] = None,
-    max_params: Annotated[
-        str | None,
-        typer.Option(
-            "--max-params",
-            metavar="COUNT",
-            rich_help_panel=_HOW,
-            help="No model with more parameters, for example 5M.",
-        ),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget",
-            metavar="TIME",
-            rich_help_panel=_HOW,
-            help="Training time for all suggestions together: 90, 30m, 2h.",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of chance.", rich_help_panel=_HOW)] = 0,
-    output_dir: Annotated[Path, typer.Option("--output-dir", help="Where the files go.")] = Path(
-        DEFAULT_FOLDER
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset-name", help="By default that of the latest run.", rich_help_panel=_LEARN
     ),
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Say of each why, and all that it changes.")
-    ] = False,
-    run_them: Annotated[bool, typer.Option("--run", help="Run them, too.")] = False,
+]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-type",
+        metavar="NAMES",
+        help="By default all that were run.",
+        rich_help_panel=_LEARN,
+    ),
+]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metric-name",
+        metavar="METRIC[:MAX|MIN]",
+        rich_help_panel=_LEARN,
+        help="What is best; by default what the latest run selected weights by.",
+    ),
+]
+FilterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        help="Only runs that meet this condition, as in `runs list`.",
+        rich_help_panel=_LEARN,
+    ),
+]
+AnyCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--any-code", help="Learn also from runs that other code made.", rich_help_panel=_LEARN
+    ),
+]
+StrategyOption = Annotated[
+    str, typer.Option("--strategy", help=f"One of {', '.join(STRATEGIES)}.", rich_help_panel=_HOW)
+]
+TopOption = Annotated[
+    int, typer.Option("--top-n", help="Best configurations to vary.", rich_help_panel=_HOW)
+]
+VariationsOption = Annotated[
+    int,
+    typer.Option("--num-variations-per-config", help="Variations of each.", rich_help_panel=_HOW),
+]
+MagnitudeOption = Annotated[
+    float,
+    typer.Option(
+        "--perturbation-magnitude",
+        rich_help_panel=_HOW,
+        help="Size of a variation, as a share of each range.",
+    ),
+]
+CountOption = Annotated[
+    int | None,
+    typer.Option(
+        "--n",
+        rich_help_panel=_HOW,
+        help="Suggestions in all, by default variations times best ones.",
+    ),
+]
+MaxParamsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-params",
+        metavar="COUNT",
+        rich_help_panel=_HOW,
+        help="No model with more parameters, for example 5M.",
+    ),
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        rich_help_panel=_HOW,
+        help="Training time for all suggestions together: 90, 30m, 2h.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of chance.", rich_help_panel=_HOW)]
+FolderOption = Annotated[Path, typer.Option("--output-dir", help="Where the files go.")]
+ExplainOption = Annotated[
+    bool, typer.Option("--explain", help="Say of each why, and all that it changes.")
+]
+RunOption = Annotated[bool, typer.Option("--run", help="Run them, too.")]
+
+
+def suggest(
+    dataset_name: DatasetOption = None,
+    model_type: ModelsOption = None,
+    metric_name: MetricOption = None,
+    filter: FilterOption = None,
+    any_code: AnyCodeOption = False,
+    strategy: StrategyOption = "auto",
+    top_n: TopOption = 3,
+    num_variations_per_config: VariationsOption = 2,
+    perturbation_magnitude: MagnitudeOption = 0.1,
+    n: CountOption = None,
+    max_params: MaxParamsOption = None,
+    budget: BudgetOption = None,
+    seed: SeedOption = 0,
+    output_dir: FolderOption = Path(DEFAULT_FOLDER),
+    explain: ExplainOption = False,
+    run_them: RunOption = False,
     database: DbOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -132,10 +146,12 @@ def suggest(
     same suggestions; what is recorded or running already is never suggested.
     """
     from research_eval.allocator import tune_allocator
-    from research_eval.suggest.past import Question
-    from research_eval.suggest.suggesting import Request, require_writable
 
     tuned = tune_allocator() if run_them else ""  # before torch loads
+    from research_eval.files import require_writable
+    from research_eval.suggest.past import Question
+    from research_eval.suggest.suggesting import Request
+
     request = Request(
         strategy=strategy,
         top_n=top_n,
@@ -146,27 +162,26 @@ def suggest(
         budget=parse_time(budget, "--budget"),
         seed=seed,
     )
-    models = tuple(split_commas(model_type))
-    asked = Question(dataset_name, models, metric_name, filter, any_code)
-    require_writable(output_dir)
-    paths, shortage = _suggest(
-        asked,
-        request,
-        output_dir,
-        database,
-        form,
-        explain=explain,
-        is_shown=not run_them or form is Format.TABLE,
-    )
-    if paths and not run_them:
-        note(f"next: {printable(shlex.join(['research-eval', 'run', *map(str, paths)]))}")
-    if run_them and paths:
-        from research_eval.cli.run import run
-
-        note(tuned)
-        run([str(path) for path in paths], database=database, form=form)
+    asked = Question(dataset_name, tuple(split_commas(model_type)), metric_name, filter, any_code)
+    shown = form if form is Format.TABLE or not run_them else None
+    paths, shortage = _suggest(asked, request, output_dir, database, shown, explain=explain)
+    if paths:
+        _go_on([str(path) for path in paths], database, form, run_them=run_them, tuned=tuned)
     if shortage is not None:
         raise shortage
+
+
+def _go_on(
+    paths: list[str], database: str | None, form: Format, *, run_them: bool, tuned: str
+) -> None:
+    """Run the suggestions, or say how."""
+    from research_eval.cli.run import run
+
+    if run_them:
+        note(tuned)
+        run(paths, database=database, form=form)
+    else:
+        note(f"next: {printable(shlex.join(['research-eval', 'run', *paths]))}")
 
 
 def _amount(text: str | None) -> float | None:
@@ -181,22 +196,22 @@ def _suggest(
     request: Request,
     folder: Path,
     database: str | None,
-    form: Format,
+    form: Format | None,
     *,
     explain: bool,
-    is_shown: bool,
 ) -> tuple[list[Path], IncompleteError | None]:
-    """Write suggestions and show them; return their files, and an error if they are too few."""
+    """Write suggestions, show them if a form is given; return files, an error if too few."""
     from research_eval.cli._batch import OneRun
-    from research_eval.suggest.suggesting import Suggester, write_files
+    from research_eval.suggest.suggesting import Suggester, require_writable, write_files
 
+    require_writable(folder)
     with reading(database) as store, display() as shown:
         suggester = Suggester(store, question, request, OneRun("counting parameters", shown))
         found = suggester.suggestions()
         paths = write_files(found, suggester.past, folder)
     for line in suggester.learnt_from():
         note(printable(line))
-    if is_shown and (found or form is not Format.TABLE):
+    if form is not None and (found or form is not Format.TABLE):
         _show(found, paths, suggester, form, explain=explain)
     return paths, _shortage(len(found), request)
 
