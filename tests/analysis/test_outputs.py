@@ -1,4 +1,4 @@
-"""Best runs, seeds, contrasts, ablation, flags and provenance: numbers, words and pictures."""
+"""Best runs, seeds, contrasts, flags and provenance: numbers, words and pictures."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,6 @@ from research_eval.analysis.outputs import (
     seeds,
 )
 from research_eval.analysis.section import work_out
-from research_eval.errors import ConfigError
 from research_eval.matching.target import TOLERANCE
 
 DENSE, MOE = (0.790, 0.800, 0.795, 0.805, 0.798), (0.802, 0.812, 0.806, 0.816, 0.809)
@@ -305,80 +304,6 @@ def test_seeds_of_the_search_are_said_to_flatter(lab):
     assert told[-1].endswith("research-eval hpo --confirm 5.")
 
 
-# ------------------------------------------------------------------------------ ablation
-
-
-def ablated(lab, changes, values, group="abl", arm="moe", **base):
-    """Record seeds of a base with changes; both by path in `model_params`."""
-    settings = {path.removeprefix("model_params."): value for path, value in changes.items()}
-    config = {"model_params": base | settings, "origin": {"kind": "sweep", "changed": changes}}
-    name = f"width {base['width']}" if base else "moe"
-    return lab.seeds(arm, values, config=config, group=group, experiment_name=name)
-
-
-def test_each_change_is_compared_with_the_configuration_without_it(lab):
-    ablated(lab, {}, MOE)
-    ablated(lab, {"model_params.aux_loss_weight": 0}, DENSE)
-    ablated(lab, {"model_params.num_shared_experts": 1}, [0.81, 0.82, 0.80])
-    evidence = lab.evidence(ablation="abl")
-    table = ablation.frame(evidence).set_index("change")
-    row = table.loc["model_params.aux_loss_weight=0"]
-    test = stats.ttest_ind(DENSE, MOE, equal_var=False)
-    assert row["p"] == pytest.approx(test.pvalue)
-    assert row["p_holm"] == pytest.approx(2 * test.pvalue)
-    assert row["base"] == "as it is"
-    told = said(ablation.OUTPUTS[0], evidence)
-    assert told[0].startswith("moe with model_params.aux_loss_weight=0 is worse than as it is by")
-    assert "shows no difference" in told[1]
-
-
-def test_in_a_sweep_each_combination_has_its_own_base(lab):
-    for router in ("a", "b"):
-        ablated(lab, {"model_params.router": router}, MOE)
-        ablated(lab, {"model_params.router": router, "model_params.top_k": 1}, DENSE)
-    table = ablation.frame(lab.evidence(ablation="abl"))
-    assert table["base"].tolist() == ['model_params.router="a"', 'model_params.router="b"']
-    assert table["change"].tolist() == ["model_params.top_k=1"] * 2
-
-
-def test_each_of_two_configurations_of_a_group_is_the_base_of_its_own_variants(lab):
-    shared = {"model_params.top_k": 1}
-    for width, scores in ((32, MOE), (64, DENSE)):
-        ablated(lab, {}, scores, width=width)
-        ablated(lab, shared, np.array(scores) - width / 1000, width=width)
-    evidence = lab.evidence(ablation="abl")
-    table = ablation.frame(evidence)
-    assert table["base"].tolist() == ["as it is in width 32", "as it is in width 64"]
-    assert table["n"].tolist() == table["n_base"].tolist() == [5, 5]
-    assert table["delta"].tolist() == pytest.approx([-0.032, -0.064])
-    assert "worse than as it is in width 64 by" in said(ablation.OUTPUTS[0], evidence)[1]
-
-
-def test_a_variant_that_two_configurations_lead_to_is_compared_with_both(lab):
-    for width in (32, 64):
-        ablated(lab, {}, MOE, width=width)
-    ablated(lab, {"model_params.width": 16}, DENSE)
-    assert len(ablation.frame(lab.evidence(ablation="abl"))) == 2
-
-
-def test_without_a_group_there_is_no_ablation(lab):
-    ablated(lab, {}, MOE)
-    with pytest.raises(NothingToShowError, match="--ablation GROUP"):
-        ablation.frame(lab.evidence())
-    with pytest.raises(ConfigError, match="no run has the group 'other'; known: abl"):
-        lab.evidence(ablation="other")
-
-
-def test_a_variant_whose_runs_failed_is_shown_without_a_number(lab):
-    ablated(lab, {}, MOE)
-    lab.run(
-        config={"origin": {"kind": "sweep", "changed": {"a": 1}}}, group="abl", status="DIVERGED"
-    )
-    evidence = lab.evidence(ablation="abl")
-    assert ablation.frame(evidence)["delta"].isna().all()
-    assert said(ablation.OUTPUTS[0], evidence) == ["moe with a=1: no run came to a score."]
-
-
 # ------------------------------------------------------------------- flags and provenance
 
 
@@ -444,12 +369,10 @@ def test_an_architecture_has_one_colour_whatever_else_is_drawn():
     assert len(set(many.values())) == 6
 
 
-@pytest.mark.parametrize("output", [seeds, contrasts, ablation], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("output", [seeds, contrasts], ids=lambda m: m.__name__)
 def test_a_picture_is_a_png_and_the_same_twice(lab, output):
     two_arms(lab)
-    ablated(lab, {}, MOE)
-    ablated(lab, {"model_params.a": "$x_1$"}, DENSE)  # not a formula
-    evidence = lab.evidence(ablation="abl", margin=0.01)
+    evidence = lab.evidence(margin=0.01)
     table = output.frame(evidence)
     with style.house():
         pictures = [style.to_png(output.draw(table, evidence)) for _ in range(2)]

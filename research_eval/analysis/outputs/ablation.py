@@ -185,7 +185,7 @@ def draw(table: pd.DataFrame, evidence: Evidence) -> Figure:
         for n, p in zip(known["n"], known["p_holm"], strict=True)
     ]
     has_several = known["base"].nunique() > 1
-    labels = known["change"] + " (" + known["base"] + ")" if has_several else known["change"]
+    labels = known["change"] + "\nvs " + known["base"] if has_several else known["change"]
     style.label_rows(axes, [*labels], notes)
     better = "right" if question.is_max else "left"
     axes.set_xlabel(f"change in {words.unit(question)} with 95 % interval; better is {better}")
