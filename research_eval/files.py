@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 
 from research_eval.errors import StoreError
@@ -47,3 +49,29 @@ def append_to_file(path: Path, content: str) -> bool:
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}") from error
     return True
+
+
+def require_writable(folder: Path) -> None:
+    """Check that files can be made in the folder of a command, before anything takes time.
+
+    What was not there is not there afterwards.
+
+    Raises:
+        StoreError: If not.
+    """
+    missing: list[Path] = []
+    probe = folder / f".{secrets.token_hex(8)}"
+    try:
+        missing += takewhile(lambda each: not each.exists(), (folder, *folder.parents))
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"the folder {folder} cannot be written: {error.strerror}; name another one with "
+            "--output-dir"
+        ) from error
+    finally:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()

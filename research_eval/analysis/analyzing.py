@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from research_eval.analysis.output import file_name, find_outputs
 from research_eval.analysis.question import Request
 from research_eval.analysis.report import as_html
 from research_eval.analysis.section import Section, work_out
-from research_eval.errors import ConfigError, StoreError, did_you_mean
-from research_eval.files import replace_file
+from research_eval.errors import ConfigError, did_you_mean
+from research_eval.files import replace_file, require_writable
 
 if TYPE_CHECKING:
     from research_eval.store import Store
@@ -73,7 +72,7 @@ def analyze(
     wanted = [output for output in outputs if not only or output.name in only]
     datasets = choose_datasets(store, request)
     evidence = _gather_all(store, datasets, request, warn)
-    _check_writable(folder)
+    require_writable(folder)
     reports = []
     for each in evidence:
         sections = []
@@ -107,24 +106,6 @@ def _gather_all(
     for dataset, problem in problems.items():
         warn(f"{dataset} is left out: {problem}")
     return found
-
-
-def _check_writable(folder: Path) -> None:
-    """Find out before any work.
-
-    Raises:
-        StoreError: If files cannot be made in the folder.
-    """
-    probe = folder / f".{secrets.token_hex(8)}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise StoreError(
-            f"the folder {folder} cannot be written: {error.strerror}; name another one with "
-            "--output-dir"
-        ) from error
 
 
 def _write(evidence: Evidence, sections: Sequence[Section], folder: Path) -> list[Path]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from research_eval.errors import IncompleteError
-    from research_eval.files import require_writable
     from research_eval.suggest.past import Question
     from research_eval.suggest.suggesting import Request, Suggester, Suggestion
 
@@ -148,7 +147,6 @@ def suggest(
     from research_eval.allocator import tune_allocator
 
     tuned = tune_allocator() if run_them else ""  # before torch loads
-    from research_eval.files import require_writable
     from research_eval.suggest.past import Question
     from research_eval.suggest.suggesting import Request
 
@@ -202,7 +200,8 @@ def _suggest(
 ) -> tuple[list[Path], IncompleteError | None]:
     """Write suggestions, show them if a form is given; return files, an error if too few."""
     from research_eval.cli._batch import OneRun
-    from research_eval.suggest.suggesting import Suggester, require_writable, write_files
+    from research_eval.files import require_writable
+    from research_eval.suggest.suggesting import Suggester, write_files
 
     require_writable(folder)
     with reading(database) as store, display() as shown:

@@ -6,9 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -362,22 +360,3 @@ def _moved(tree: Any, experiment: Experiment, folder: Path) -> Any:
         return names.get(value, value) if isinstance(value, str) else value
 
     return moved(tree) if names else tree
-
-
-def require_writable(folder: Path) -> None:
-    """Check that files can be written into a folder, before anything takes time.
-
-    What was not there is not there afterwards.
-
-    Raises:
-        StoreError: If not.
-    """
-    missing = list(takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
-    probe = folder / ".writable"
-    try:
-        replace_file(probe, "")
-        probe.unlink()
-    finally:
-        for each in missing:
-            with suppress(OSError):
-                each.rmdir()

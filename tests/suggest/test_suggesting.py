@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from research_eval.config import config_hash, load_file
-from research_eval.errors import ConfigError, DataError, StoreError
+from research_eval.errors import ConfigError, DataError
 from research_eval.registry import MODELS_MAP
 from research_eval.suggest.past import Question, read_past
-from research_eval.suggest.suggesting import Request, require_writable, write_files
+from research_eval.suggest.suggesting import Request, write_files
 
 from .conftest import BASE, moe
 
@@ -336,18 +336,6 @@ def test_every_number_out_of_range_is_named():
             seed=-1,
         )
     assert len(error.value.issues) == 8
-
-
-def test_a_folder_that_cannot_be_written_is_told_first(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be written"):
-        require_writable(tmp_path / "file" / "out")
-
-
-def test_a_folder_that_can_be_written_is_not_made_yet(tmp_path):
-    (tmp_path / "here").mkdir()
-    require_writable(tmp_path / "here" / "deep" / "down")
-    assert not list((tmp_path / "here").iterdir())
 
 
 def test_evaluations_are_no_runs_to_learn_from(lab):
