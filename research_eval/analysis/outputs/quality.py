@@ -190,14 +190,14 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
         _panel(panel, _drawn(frame, by), names[by], evidence)
         panel.set_title(f"by {by}")
     colour = style.colours(evidence.arms)
-    made.legend(
-        handles=[
-            Line2D([], [], color=colour[arm], marker=_marker(arm, evidence), ls="none", label=arm)
-            for arm, _ in by_arm(frame, evidence)
-        ],
-        loc="outside upper center",
-        ncols=6,
-    )
+    shown = {arm: style.short(arm) for arm, _ in by_arm(frame, evidence)}
+    handles = [
+        Line2D([], [], color=colour[arm], marker=_marker(arm, evidence), ls="none", label=name)
+        for arm, name in shown.items()
+    ]
+    inches = 0.6 + 0.07 * max(map(len, shown.values()))  # of an entry, about
+    columns = max(1, min(6, int(made.get_figwidth() / inches)))
+    made.legend(handles=handles, loc="outside upper center", ncols=columns)
     return made
 
 

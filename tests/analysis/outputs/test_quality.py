@@ -78,6 +78,15 @@ def test_each_group_has_its_score_over_the_evaluated_seeds(lab, evaluate, drawn)
     drawn(OUTPUT, frame, evidence)
 
 
+def test_a_legend_of_long_names_stays_in_the_picture(lab, evaluate, drawn):
+    for name in ("a", "b", "c"):
+        evaluate(lab.run(f"./plugins/{name * 90}.py:Net", 0.9), predictions([True] * 8))
+    evidence = lab.evidence()
+    figure = drawn(OUTPUT, OUTPUT.frame(evidence), evidence)
+    box = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
 def test_domains_and_lengths_are_groups_too(lab, evaluate, drawn):
     run = lab.run("moe", 0.9)
     domain = pd.Categorical(["news", "news", "fiction", "fiction"] * 2)
