@@ -44,6 +44,7 @@ def test_it_neither_leaves_a_picture_nor_fills_it(lab, drawn):
     outputs = {output.name: output for output in find_outputs()}
     for name in DRAWN:
         figure = drawn(outputs[name], outputs[name].frame(evidence), evidence)
+        figure.draw_without_rendering()  # at its own resolution, and not that of the file
         inside = figure.bbox.padded(1)
         texts = [text for text in figure.findobj(Text) if "…" in text.get_text()]
         assert texts, name

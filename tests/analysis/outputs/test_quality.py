@@ -83,6 +83,7 @@ def test_a_legend_of_long_names_stays_in_the_picture(lab, evaluate, drawn):
         evaluate(lab.run(f"./plugins/{name * 90}.py:Net", 0.9), predictions([True] * 8))
     evidence = lab.evidence()
     figure = drawn(OUTPUT, OUTPUT.frame(evidence), evidence)
+    figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
     assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
 
