@@ -37,6 +37,5 @@ def test_96_trials_are_legal_different_and_dealt_out_equally():
         assert run.status is not RunStatus.RUNNING
 
     assert set(result.best) == set(MODELS_MAP)
-    # So few steps do not solve parity: the best of dense and moe is 0.67. By chance the macro F1 of
-    # 1,000 samples has a mean of at most 0.5 and a deviation of 0.016.
-    assert max(trial.values[0] for trial in result.best.values()) > 0.6
+    chance = 0.5
+    assert max(trial.values[0] for trial in result.best.values()) > chance + 0.2
