@@ -24,7 +24,11 @@ class Comparison:
     metrics: dict[str, tuple[float | None, ...]]
 
     def _repr_html_(self) -> str:
-        from research_eval.notebook import Section, panel, scores_first  # noqa: PLC0415
+        from research_eval.notebook import (  # noqa: PLC0415 - only a notebook needs it
+            Section,
+            panel,
+            scores_first,
+        )
 
         ids = [run.experiment_id for run in self.runs]
         runs = {

@@ -221,7 +221,11 @@ class RunRecord(NewRun):
         }
 
     def _repr_html_(self) -> str:
-        from research_eval.notebook import Section, panel, scores_first  # noqa: PLC0415
+        from research_eval.notebook import (  # noqa: PLC0415 - only a notebook needs it
+            Section,
+            panel,
+            scores_first,
+        )
 
         told = {name: getattr(self, name) for name in _IDENTITY}
         told["error"] = self.error and self.error.strip().rpartition("\n")[2]

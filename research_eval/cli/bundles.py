@@ -49,30 +49,36 @@ def add_to(group: typer.Typer) -> None:
     group.command("import")(import_runs)
 
 
+RunsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]...", help="As for show; else --filter.")
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to.")
+]
+WithOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="KINDS",
+        help="Files to put into a bundle: checkpoints, predictions, reports, ..., or all.",
+    ),
+]
+ExportFormatOption = Annotated[
+    ExportFormat,
+    typer.Option(
+        "--format",
+        help="A bundle has everything; mlflow writes a SQLite file of MLflow; the others are a "
+        "table of runs x metrics.",
+    ),
+]
+
+
 def export(
-    runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="As for show; else --filter.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to.")
-    ] = None,
+    runs: RunsArgument = None,
+    output: OutputOption = None,
     condition: FilterOption = None,
-    wanted: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--with",
-            metavar="KINDS",
-            help="Files to put into a bundle: checkpoints, predictions, reports, ..., or all.",
-        ),
-    ] = None,
-    form: Annotated[
-        ExportFormat,
-        typer.Option(
-            "--format",
-            help="A bundle has everything; mlflow writes a SQLite file of MLflow; the others are a "
-            "table of runs x metrics.",
-        ),
-    ] = ExportFormat.BUNDLE,
+    wanted: WithOption = None,
+    form: ExportFormatOption = ExportFormat.BUNDLE,
     database: DbOption = None,
 ) -> None:
     """Write runs into one file, to keep or to send; `runs import` takes a bundle in without loss.

@@ -96,10 +96,10 @@ def importance(site: Site, ask: Ask) -> dict[str, Any]:
     if book is None or not book.trials:
         raise ProblemError(404, f"study '{record.name}' has no trials yet")
     # pandas and matplotlib take a second: only who asks for this waits for them.
-    from research_eval.analysis.gathering import gather  # noqa: PLC0415
-    from research_eval.analysis.output import NothingToShowError  # noqa: PLC0415
-    from research_eval.analysis.outputs import importance as analysis  # noqa: PLC0415
-    from research_eval.analysis.question import Request  # noqa: PLC0415
+    from research_eval.analysis.gathering import gather  # noqa: PLC0415 - see above
+    from research_eval.analysis.output import NothingToShowError  # noqa: PLC0415 - see above
+    from research_eval.analysis.outputs import importance as analysis  # noqa: PLC0415 - see above
+    from research_eval.analysis.question import Request  # noqa: PLC0415 - see above
 
     dataset = json.loads(record.spec_json)["data"][1]
     try:
