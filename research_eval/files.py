@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
 from research_eval.errors import StoreError
+
+
+def safe_name(name: str) -> str:
+    """Return a name in letters that every file system takes; different ones may become one."""
+    return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)
 
 
 def replace_file(path: Path, content: str | bytes) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from research_eval.errors import StoreError
-from research_eval.files import require_writable
+from research_eval.files import require_writable, safe_name
 
 
 @pytest.mark.parametrize("name", ["file", "file/out/deep"])
@@ -20,3 +20,11 @@ def test_a_folder_that_can_be_written_is_as_before(tmp_path, name):
     before = {*tmp_path.iterdir()}
     require_writable(tmp_path / name)
     assert {*tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [("a b", "a_b"), ("../a/b", ".._a_b"), ("run-1.5", "run-1.5")],
+)
+def test_a_name_of_a_file_leads_nowhere_else(name, safe):
+    assert safe_name(name) == safe

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pkgutil
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 
 from research_eval.analysis import outputs
 from research_eval.analysis.evidence import Evidence
+from research_eval.files import safe_name
 
 
 class NothingToShowError(Exception):
@@ -86,7 +86,7 @@ def file_name(name: str) -> str:
 
     Where characters had to be replaced, a few of its hash keep different names apart.
     """
-    safe = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:100].lstrip(".")
+    safe = safe_name(name)[:100].lstrip(".")
     return safe if safe == name else f"{safe}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 

@@ -7,7 +7,6 @@ that only the other architecture has keep its defaults, unless settings say othe
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from research_eval.config import Experiment, validate
 from research_eval.config.experiment import CostAxis, MatchedCost
 from research_eval.config.reading import value_of
 from research_eval.errors import ConfigError, Issue, NoMatchError
+from research_eval.files import safe_name
 from research_eval.matching.cost import Cost, Counter
 from research_eval.matching.scaling import Scaled, Scaling, moved
 from research_eval.matching.target import TIME_TOLERANCE, Target, parse_axis
@@ -162,7 +162,7 @@ def short_name(model: str) -> str:
 
 def file_name(experiment: Experiment) -> str:
     """Return the file name for a configuration, from its name."""
-    return re.sub(r"[^\w.-]+", "_", experiment.config.experiment_name)[:150] + ".json"
+    return f"{safe_name(experiment.config.experiment_name)[:150]}.json"
 
 
 def files_beside(experiment: Experiment) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from research_eval.config import Experiment, config_hash, load_text
 from research_eval.errors import ConfigError, DataError, Issue, did_you_mean
-from research_eval.files import replace_file
+from research_eval.files import replace_file, safe_name
 from research_eval.matching.arms import files_beside
 from research_eval.matching.cost import Counter
 from research_eval.prepare import prepare
@@ -341,7 +341,7 @@ def write_files(suggestions: Sequence[Suggestion], past: Past, folder: Path) -> 
     paths = []
     for each in suggestions:
         tree = _moved(each.config, bases[each.model_type], folder)
-        path = folder / (re.sub(r"[^\w.-]+", "_", each.name) + ".json")
+        path = folder / f"{safe_name(each.name)}.json"
         replace_file(path, json.dumps(tree, indent=2) + "\n")
         paths.append(path)
     return paths
