@@ -86,7 +86,7 @@ def _document(found: Match, path: Path) -> dict[str, Any]:
         "axis": found.axis,
         "set": changed,
         "repairs": repairs,
-        "carried": _carried(found),
+        "carried": found.carried,
         "costs": _rows(found),
     }
 
@@ -97,19 +97,13 @@ def _changed(found: Match) -> tuple[dict[str, Any], list[str]]:
     return ({}, []) if origin is None else (origin.changed, origin.repairs)
 
 
-def _carried(found: Match) -> list[str]:
-    """Return the parameters of the model that have the values of the given one."""
-    changed, _ = _changed(found)
-    return [name for name in found.carried if f"model_params.{name}" not in changed]
-
-
 def _tell(found: Match, config: Path, path: Path) -> None:
     changed, repairs = _changed(found)
     others = [
         name for name in changed if name != "model_type" and not name.startswith("model_params.")
     ]
     but = f", but not {printable(', '.join(others))}" if others else ""
-    note(f"carried over: data, optimizer, training{but}; of the model {', '.join(_carried(found))}")
+    note(f"carried over: data, optimizer, training{but}; of the model {', '.join(found.carried)}")
     if repairs:
         note(f"not legal there, so changed: {printable(', '.join(repairs))}")
     note(f"set: {printable(', '.join(f'{k}={json.dumps(v)}' for k, v in changed.items()))}")

@@ -42,7 +42,8 @@ class Match:
         made: The other one; its `origin` tells what it is.
         axis: On which they are equal.
         costs: Of `given` and of `made`.
-        carried: Parameters of the model that both have.
+        carried: Parameters of the model that have the value of the given one: neither set, nor
+            moved, nor made legal.
     """
 
     given: Experiment
@@ -121,7 +122,7 @@ def match(
         given, made = replace(given, step_time=times[0]), replace(made, step_time=times[1])
     matched = MatchedCost.of(axis, given.on(axis), made.on(axis))
     with_origin = _with_origin(prepared, arm, scaled, matched)
-    return Match(experiment, with_origin, axis, (given, made), arm.carried)
+    return Match(experiment, with_origin, axis, (given, made), _carried(arm, scaled.params))
 
 
 def arm_of(experiment: Experiment, to: str, settings: tuple[str, ...]) -> Arm:
@@ -149,6 +150,12 @@ def arm_of(experiment: Experiment, to: str, settings: tuple[str, ...]) -> Arm:
     pairs = (each.partition("=") for each in settings)
     asked = {path.strip(): value_of(text) for path, _, text in pairs}
     return Arm(made, asked, tuple(shared), repairs)
+
+
+def _carried(arm: Arm, made: TransformerParams) -> tuple[str, ...]:
+    changed = arm.fields_set() | {each.field for each in arm.repairs}
+    changed |= moved(arm.experiment.config.model_params, made).keys()
+    return tuple(name for name in arm.carried if name not in changed)
 
 
 def _default(kind: type[TransformerParams], name: str) -> Any:

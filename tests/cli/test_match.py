@@ -71,6 +71,45 @@ def test_what_is_set_is_not_said_to_be_carried_over(cli, config):
     assert "num_layers" not in line
 
 
+FEW_LAYERS = """
+from typing import Annotated
+from pydantic import Field
+from torch import nn
+from research_eval.knobs import Choice
+from research_eval.spec import BodyOutput, ModelSpec, TransformerParams
+
+class Few(TransformerParams):
+    num_layers: Annotated[int, Field(ge=1, le=2), Choice(1, 2)] = 1
+
+class Wide(nn.Module):
+    def __init__(self, params, context):
+        super().__init__()
+        self.linear = nn.Linear(params.embed_dim, round(params.ff_factor * params.embed_dim))
+
+    def forward(self, given):
+        return BodyOutput(given.hidden_BLD)
+
+SPEC = ModelSpec(name="wide", params=Few, build=Wide)
+"""
+
+
+def test_what_had_to_be_made_legal_is_not_said_to_be_carried_over(cli, config):
+    Path("wide.py").write_text(FEW_LAYERS)
+    given = config(model_params={"num_layers": 3})
+    command = ("match", given, "--to", "./wide.py:SPEC", "--on", "params", *QUICK)
+    told = cli(*command, "--format", "json").json
+    assert told["repairs"] == ["model_params.num_layers=2"]
+    assert "num_layers" not in told["carried"]
+    made = json.loads(Path(told["path"]).read_text())["model_params"]
+    asked = json.loads(Path(given).read_text())["model_params"]
+    assert {"embed_dim", "num_heads"} & set(told["carried"])
+    assert all(made[name] == asked[name] for name in told["carried"] if name in asked)
+    said = cli(*command, "-o", "again.json")
+    assert "not legal there, so changed: model_params.num_layers=2" in said.err
+    (line,) = [each for each in said.err.splitlines() if each.startswith("carried over")]
+    assert "num_layers" not in line
+
+
 @pytest.mark.parametrize("output", [".", "tiny.json/x.json"])
 def test_what_cannot_be_written_is_told_once_and_as_of_the_store(cli, config, output):
     said = cli("match", config(), "--to", "moe", "--on", "params", *QUICK, "-o", output)
