@@ -203,6 +203,14 @@ class RunRecord(NewRun):
         """Every leaf of the configuration by its dotted path; a list is one leaf."""
         return dict(leaves(json.loads(self.full_config_json)))
 
+    @property
+    def arm(self) -> str | None:
+        """What its study calls the arm that it belongs to; the architecture if nothing else."""
+        if self.study is None:
+            return self.model_type
+        origin = json.loads(self.full_config_json).get("origin") or {}
+        return origin.get("arm") or self.model_type
+
     def value(self, name: str) -> float | None:
         """Return the last value of a metric, or None if the run has no such metric."""
         summary = self.metrics.get(name)

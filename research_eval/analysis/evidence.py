@@ -193,8 +193,8 @@ UNNAMED_DATA = "unnamed"
 
 
 def arm_of(run: RunRecord) -> str:
-    """Return what a run is an example of: its architecture, or its name if it has none."""
-    return run.model_type or _told(run, "model_type") or run.experiment_name
+    """Return what a run is an example of: the arm of its study, its architecture, or its name."""
+    return run.arm or _told(run, "model_type") or run.experiment_name
 
 
 def dataset_of(run: RunRecord) -> str:

@@ -200,6 +200,9 @@ class Origin(Params):
     match: MatchedCost | None = None
     """The cost that it was made to have."""
 
+    arm: str | None = None
+    """What its study calls the arm that it belongs to, if not by the architecture."""
+
 
 class ExperimentConfig(Params):
     """One experiment: which model on which data, trained how.

@@ -222,7 +222,7 @@ def candidate_of(run: RunRecord) -> Candidate:
     origin = tree.get("origin") or {}
     params: Mapping[str, object] = origin.get("changed") or {}
     repairs = tuple(origin.get("repairs") or ())
-    return Candidate(run.model_type or "", params, repairs, run.full_config_json)
+    return Candidate(run.arm or "", params, repairs, run.full_config_json)
 
 
 def reports_of(run: RunRecord, objective: Objective) -> int:

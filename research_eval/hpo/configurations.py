@@ -153,6 +153,7 @@ class Configurations:
             "changed": params_now,
             "repairs": list(told),
             **match,
+            **({"arm": arm} if arm != tree["model_type"] else {}),
         }
         text = json.dumps(tree)
         load_text(text, base_dir=self.spec.base_dir, source=name)
@@ -176,7 +177,7 @@ class Configurations:
 
     def tried_by(self, run: RunRecord) -> Candidate | None:
         """Return what a recorded run tried, if the arm with these values is the same run."""
-        arm = run.model_type or ""
+        arm = run.arm or ""
         if arm not in self.spaces or run.code_hash != self.code_hash(arm):
             return None
         try:
@@ -224,7 +225,7 @@ class Configurations:
             experiment_name=tree["experiment_name"],
             full_config_json=json.dumps(tree),
             env_details_json=json.dumps({"base_dir": str(self.spec.base_dir)}),
-            model_type=work.candidate.arm,
+            model_type=tree["model_type"],
             dataset_name=dataset_name,
             dataset_type=dataset_type,
             seed=work.seed,
@@ -249,6 +250,8 @@ def _arms_of(base: Mapping[str, Any]) -> tuple[str, ...]:
 def _base_of(spec: StudySpec, arm: str, arms: tuple[str, ...]) -> dict[str, Any]:
     """Return the base of an arm: what belongs to the models of other arms is left out."""
     tree = {"experiment_name": spec.name, "dataset_name": DEFAULT_DATASET, **spec.base}
+    if arm in spec.own:
+        return {**tree, **spec.own[arm]}
     tree["model_type"] = arm
     params = tree.get("model_params")
     if isinstance(params, Mapping) and len(arms) > 1:

@@ -122,6 +122,8 @@ class StudySpec:
         confirm: Runs of each arm's winner on fresh seeds, after the search.
         warm_start: A study, or a condition on runs: what they tried of this study's space is told
             to the samplers before the first trial, and not tried again.
+        own: What an arm's base has in place of the fields of `base`, by the name of the arm; the
+            arm may then be called otherwise than its model type, so that one can be there twice.
         match: A cost that every configuration is scaled to, as in `active_params=5M`. The first
             field that the model's `SPEC.scale` names and the base leaves open is not searched.
     """
@@ -142,6 +144,7 @@ class StudySpec:
     confirm: int = 0
     warm_start: str | None = None
     match: str | None = None
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Name every mistake at once.
