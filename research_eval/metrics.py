@@ -21,6 +21,12 @@ from research_eval.spec import Task
 
 Direction = Literal["max", "min"]
 
+EQUAL_COST = 0.01
+"""Relative difference up to which counted costs of two models are called equal."""
+
+EQUAL_TIME = 0.05
+"""The same for measured times."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:

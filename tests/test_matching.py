@@ -12,7 +12,8 @@ from research_eval.matching import timing
 from research_eval.matching.arms import arm_of, match
 from research_eval.matching.cost import Counter
 from research_eval.matching.search import Point, Range, closest
-from research_eval.matching.target import TOLERANCE, Target
+from research_eval.matching.target import Target
+from research_eval.metrics import EQUAL_COST
 from research_eval.prepare import build_network, prepare
 from research_eval.quantities import parse_amount
 from research_eval.registry import MODELS_MAP
@@ -73,15 +74,17 @@ def has_solution(counter, start, axis, target):
             changes = {"embed_dim": width, "ff_factor": units / width}
             return counter.on(axis, start.model_copy(update=changes))
 
-        if cost(1) > target * (1 + TOLERANCE):
+        if cost(1) > target * (1 + EQUAL_COST):
             return False
         low, high = 0, 1
-        while cost(high) < target * (1 - TOLERANCE):
+        while cost(high) < target * (1 - EQUAL_COST):
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if cost(middle) < target * (1 - TOLERANCE) else (low, middle)
-        if cost(high) <= target * (1 + TOLERANCE):
+            low, high = (
+                (middle, high) if cost(middle) < target * (1 - EQUAL_COST) else (low, middle)
+            )
+        if cost(high) <= target * (1 + EQUAL_COST):
             return True
     return False
 
@@ -98,7 +101,7 @@ def check_match(given, made, axis):
         assert not has_solution(counter, start.config.model_params, axis, target)
         return False
     costs = [true_costs(each)[axis] for each in (given, found.made)]
-    assert abs(costs[1] / costs[0] - 1) <= TOLERANCE
+    assert abs(costs[1] / costs[0] - 1) <= EQUAL_COST
     assert [cost.on(axis) for cost in found.costs] == costs
     origin = found.made.config.origin
     assert (origin.match.target, origin.match.reached) == tuple(costs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import median
 
 import numpy as np
 
@@ -15,8 +14,6 @@ from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.statistics import Difference
 
 VERDICT_ALPHA = 0.05
-EQUAL_COST = 0.01
-"""Costs that differ by at most this share are called equal, as by `matching.target.TOLERANCE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +96,6 @@ def common_seeds(first: Chosen, second: Chosen) -> tuple[list[float], list[float
     ]
     both = sorted(scores[0].keys() & scores[1].keys())
     return [scores[0][seed] for seed in both], [scores[1][seed] for seed in both]
-
-
-def cost_ratio(evidence: Evidence, first: Chosen, second: Chosen, metric: str) -> float:
-    """Return the median of a cost of the first over that of the second; NaN if unknown."""
-    medians = []
-    for chosen in (first, second):
-        values = (evidence.runs[run].value(metric) for run in chosen.runs)
-        known = [value for value in values if value is not None and np.isfinite(value)]
-        medians.append(median(known) if known else np.nan)
-    return medians[0] / medians[1] if medians[1] else np.nan
 
 
 def matched_axis(evidence: Evidence, chosen: Chosen) -> str:

@@ -83,8 +83,8 @@ def _head(evidence: Evidence) -> list[str]:
 
 
 def _verdicts(sections: Iterable[Section]) -> list[str]:
-    """Return what was asked for first: who is better."""
-    found = [each for each in sections if each.output.name == "contrasts"]
+    """Return what was asked for first: who is better, among all runs and at equal cost."""
+    found = [each for each in sections if each.output.name in ("contrasts", "matched")]
     return [_list(each.sentences) for each in found if each.sentences]
 
 

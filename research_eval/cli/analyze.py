@@ -241,7 +241,7 @@ def _show_table(report: Report) -> None:
     metric, test = evidence.question.metric, evidence.question.test_metric
     for each in evidence.left_out:
         note(printable(each))
-    for name in ("contrasts", "ablation"):
+    for name in ("contrasts", "matched", "ablation"):
         section = report.section(name)
         for sentence in section.sentences if section else ():
             write(printable(sentence))

@@ -20,8 +20,9 @@ from research_eval.errors import ConfigError, Issue, NoMatchError
 from research_eval.files import safe_name
 from research_eval.matching.cost import Cost, Counter
 from research_eval.matching.scaling import Scaled, Scaling, moved
-from research_eval.matching.target import TIME_TOLERANCE, Target, parse_axis
+from research_eval.matching.target import Target, parse_axis
 from research_eval.matching.timing import Steps, race
+from research_eval.metrics import EQUAL_TIME
 from research_eval.prepare import Prepared, components, prepare, prepare_with
 from research_eval.registry import MODELS_MAP
 from research_eval.repair import Repair, repair
@@ -226,10 +227,10 @@ def _scaled_by_time(
     target = Target("step_time", seconds)
     for _ in range(ATTEMPTS):
         scaled = scaling.solve(
-            start, target, seconds_of, builds=counter.network, exact=TIME_TOLERANCE / 2
+            start, target, seconds_of, builds=counter.network, exact=EQUAL_TIME / 2
         )
         times = race(own, Steps(_having(other, scaled.params)))
-        if abs(times[1] / times[0] - 1) <= TIME_TOLERANCE:
+        if abs(times[1] / times[0] - 1) <= EQUAL_TIME:
             return scaled, times
         start = scaled.params
     raise NoMatchError(

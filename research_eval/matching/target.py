@@ -8,6 +8,7 @@ from typing import get_args
 
 from research_eval.config.experiment import CostAxis
 from research_eval.errors import ConfigError, did_you_mean
+from research_eval.metrics import EQUAL_COST, EQUAL_TIME
 from research_eval.quantities import amount, parse_amount
 
 AXES: tuple[CostAxis, ...] = get_args(CostAxis)
@@ -19,16 +20,10 @@ WORDS: Mapping[CostAxis, str] = {
     "step_time": "seconds per step",
 }
 
-TOLERANCE = 0.01
-"""Relative difference up to which counted costs are called equal."""
-
-TIME_TOLERANCE = 0.05
-"""The same for measured times."""
-
 
 def tolerance(axis: CostAxis) -> float:
     """Return the relative difference up to which costs on an axis are called equal."""
-    return TIME_TOLERANCE if axis == "step_time" else TOLERANCE
+    return EQUAL_TIME if axis == "step_time" else EQUAL_COST
 
 
 @dataclass(frozen=True, slots=True)

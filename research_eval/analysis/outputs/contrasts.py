@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
 from statistics import fmean
 from typing import Any
 
@@ -9,14 +11,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from research_eval.analysis import statistics, style, words
+from research_eval.analysis import equal_costs, statistics, style, words
 from research_eval.analysis.arms import Chosen
 from research_eval.analysis.comparing import (
-    EQUAL_COST,
     Plan,
     adjusted,
     common_seeds,
-    cost_ratio,
     matched_axis,
     plan,
     verdict,
@@ -28,7 +28,6 @@ from research_eval.analysis.statistics import Difference
 from research_eval.quantities import number
 
 _ROLES = ("first", "second")
-_COSTS = {"active_ratio": "active parameters", "flops_ratio": "FLOPs per token"}
 
 
 def frame(evidence: Evidence) -> pd.DataFrame:
@@ -39,20 +38,28 @@ def frame(evidence: Evidence) -> pd.DataFrame:
     family = plan(evidence)
     if not family.pairs:
         raise NothingToShowError("there is one architecture, and nothing to compare it with")
-    differences = [_welch(family, pair) for pair in family.pairs]
-    in_pairs = [_paired(family, pair) for pair in family.pairs]
+    (rows,) = contrast_rows([(evidence, family)])
+    return pd.DataFrame(rows)
+
+
+def contrast_rows(families: Sequence[tuple[Evidence, Plan]]) -> list[list[dict[str, Any]]]:
+    """Return a row for each contrast of each plan; p_Holm is adjusted for all of them together."""
+    contrasts = [(*family, pair) for family in families for pair in family[1].pairs]
+    differences = [_welch(family, pair) for _, family, pair in contrasts]
+    in_pairs = [_paired(family, pair) for _, family, pair in contrasts]
     p_holm, p_paired_holm = adjusted(differences), adjusted(in_pairs)
     rows = []
-    for place, pair in enumerate(family.pairs):
-        row = _who(evidence, family, pair)
+    for place, (evidence, family, pair) in enumerate(contrasts):
+        row = _who(evidence, family, pair) | _costs(evidence, family, pair)
         difference = differences[place]
         if difference is not None:
             p_margin = _within_margin(evidence, difference)
             row |= _test(difference, p_holm[place], evidence, p_margin)
             row |= _in_pairs(in_pairs[place], p_paired_holm[place])
-            row |= _beside(evidence, family, pair, p_margin)
+            row |= {"within_margin": p_margin, **_beside(evidence, family, pair, len(contrasts))}
         rows.append(row)
-    return pd.DataFrame(rows)
+    left = iter(rows)
+    return [[*islice(left, len(family.pairs))] for _, family in families]
 
 
 def _welch(family: Plan, pair: tuple[str, str]) -> Difference | None:
@@ -119,12 +126,24 @@ def _in_pairs(difference: Difference | None, p_holm: float) -> dict[str, Any]:
     }
 
 
+def _costs(evidence: Evidence, family: Plan, pair: tuple[str, str]) -> dict[str, Any]:
+    """Return the ratio of each cost, and on what axes the two were matched."""
+    first, second = (family.chosen.get(arm) for arm in pair)
+    if first is None or second is None:
+        return {axis.column: np.nan for axis in equal_costs.AXES}
+    return {
+        **equal_costs.ratios(evidence, first, second),
+        "matched_first": matched_axis(evidence, first),
+        "matched_second": matched_axis(evidence, second),
+    }
+
+
 def _beside(
-    evidence: Evidence, family: Plan, pair: tuple[str, str], p_margin: float
+    evidence: Evidence, family: Plan, pair: tuple[str, str], contrasts: int
 ) -> dict[str, Any]:
-    """Return what helps to judge a test: effect, robustness, power, and what it costs."""
+    """Return what helps to judge a test that is one of so many: effect, robustness, power."""
     first, second = (family.chosen[arm] for arm in pair)
-    sign, alpha = evidence.question.sign, statistics.ALPHA / len(family.pairs)
+    sign, alpha = evidence.question.sign, statistics.ALPHA / contrasts
     share, low, high = statistics.improvement(sign * first.values, sign * second.values)
     deviations = float(first.values.std(ddof=1)), float(second.values.std(ddof=1))
     seeds = len(first.values), len(second.values)
@@ -134,14 +153,9 @@ def _beside(
         "improvement": share,
         "improvement_low": low,
         "improvement_high": high,
-        "within_margin": p_margin,
         "p_permutation": statistics.permutation_p(first.values, second.values),
         "detectable": statistics.detectable(deviations, seeds, alpha),
         "seeds_needed": np.nan if needed is None else needed,
-        "active_ratio": cost_ratio(evidence, first, second, "active_param_count"),
-        "flops_ratio": cost_ratio(evidence, first, second, "flops_per_token"),
-        "matched_first": matched_axis(evidence, first),
-        "matched_second": matched_axis(evidence, second),
         "test_delta": _test_delta(evidence, first, second),
     }
 
@@ -158,7 +172,7 @@ def _test_delta(evidence: Evidence, first: Chosen, second: Chosen) -> float:
 
 def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
     """Say of each contrast what it shows."""
-    told = [_sentence(row, evidence) for _, row in table.iterrows()]
+    told = [sentence(row, evidence) for _, row in table.iterrows()]
     if table["kind"].iloc[0] == "exploratory" and len(table):
         told.insert(0, "No candidate was named, so all pairs are compared: this is exploratory.")
     limit = table["chosen_from"].iloc[0]
@@ -177,7 +191,8 @@ def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
     return told
 
 
-def _sentence(row: pd.Series[Any], evidence: Evidence) -> str:
+def sentence(row: pd.Series[Any], evidence: Evidence) -> str:
+    """Return what one contrast shows."""
     question = evidence.question
     first, second = row["first"], row["second"]
     if row["obstacle"]:
@@ -197,7 +212,7 @@ def _sentence(row: pd.Series[Any], evidence: Evidence) -> str:
     winner, loser = (first, second) if row["verdict"] == "better" else (second, first)
     half = (row["high"] - row["low"]) / 2
     by = words.difference_with_half(row["delta"], half, question)
-    return f"{winner} beats {loser} by {by}{_costs(row, winner == first)}, {n}, {p_holm}."
+    return f"{winner} beats {loser} by {by}{_at_costs(row, winner == first)}, {n}, {p_holm}."
 
 
 def _open(row: pd.Series[Any], question: Question, first: str, second: str) -> str:
@@ -218,19 +233,14 @@ def _open(row: pd.Series[Any], question: Question, first: str, second: str) -> s
     return f"{text}, and {goal} would take more than {statistics.MAX_SEEDS:,} each"
 
 
-def _costs(row: pd.Series[Any], is_first: bool) -> str:
+def _at_costs(row: pd.Series[Any], is_first: bool) -> str:
     """Return in which costs the winner equals the loser, in which not, and what was matched."""
-    equal, unequal = [], []
-    for column, name in _COSTS.items():
-        ratio = row[column] if is_first else 1 / (row[column] or np.nan)
-        if not 0 < ratio < np.inf:
-            continue
-        if abs(np.log(ratio)) <= np.log1p(EQUAL_COST):
-            equal.append(name)
-        else:
-            unequal.append(f"{number(ratio)} times the {name}")
-    told = [f"at equal {words.listed(equal)}"] if equal else []
-    told += [f"with {words.listed(unequal)}"] if unequal else []
+    known = {axis.column: row[axis.column] for axis in equal_costs.AXES}
+    ratio = known if is_first else {name: 1 / (each or np.nan) for name, each in known.items()}
+    equal, unequal, _ = equal_costs.split(ratio)
+    times = [f"{number(ratio[axis.column])} times the {axis.label}" for axis in unequal]
+    told = [f"at equal {words.listed(axis.label for axis in equal)}"] if equal else []
+    told += [f"with {words.listed(times)}"] if unequal else []
     matched = [
         f" ({row[role]} was matched on {row[f'matched_{role}']})"
         for role in _ROLES
