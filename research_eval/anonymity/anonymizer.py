@@ -1,90 +1,57 @@
-"""What tells who made a run, and where, replaced by placeholders; only the standard library.
-
-Two kinds of rules work together. Identities that are known (the names of host and user, folders,
-the git author, remotes: of this machine, and of every record) are replaced wherever they stand as a
-word. Shapes that identify (absolute paths, e-mail addresses, URLs) are replaced whether known or
-not. The same thing always gets the same placeholder, which is legal in a file name, in JSON, in
-HTML and in the source of a program: `anon_user_1`.
-
-A name that is a short or a common word (`root`, `ana`, or a user called `moe`) is replaced only
-where it can mean nothing else: in a path, in an address, and as the value of a field like `user`.
-"""
+"""Replaces what identifies in text, JSON, programs and records, and keeps an account."""
 
 from __future__ import annotations
 
-import getpass
 import html
 import io
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
 import tokenize
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import quote
 
-from research_eval.records import RunRecord, leaves
-
-Kind = Literal[
-    "host",
-    "user",
-    "person",
-    "email",
-    "team",
-    "path",
-    "file",
-    "url",
-    "project",
-    "commit",
-    "package",
-]
-"""A path is a folder, of which nothing stays; of a file its name stays."""
-
+from research_eval.anonymity.identities import (
+    PLACES,
+    Identity,
+    Kind,
+    identities_here,
+    identities_of,
+    kind_of,
+    vocabulary,
+    with_parts,
+)
+from research_eval.records import RunRecord
 
 PREFIX = "anon"
-FIELDS: Mapping[str, Kind] = {
-    **dict.fromkeys(("user", "username", "user_name", "userid", "login", "logname"), "user"),
-    **dict.fromkeys(("author", "authors", "maintainer", "contact"), "person"),
-    **dict.fromkeys(("email", "e_mail"), "email"),
-    **dict.fromkeys(("host", "hostname", "host_name", "nodename", "fqdn"), "host"),
-    **dict.fromkeys(("entity", "team", "organization", "organisation", "affiliation"), "team"),
-    **dict.fromkeys(("base_dir", "directory", "cwd", "conda_prefix"), "path"),
-    **dict.fromkeys(("remote", "git_remote", "tracking_uri"), "url"),
-    **dict.fromkeys(("git_commit", "commit"), "commit"),
-    "executable": "file",
-    "project": "project",
-}
-"""What the text in a field of such a name is, as a whole, in any record or configuration."""
-
 SHORTEST_WORD = 4
 COMMON_WORDS = frozenset(
     [
-        "admin", "administrator", "build", "colab", "default", "docker", "github", "gitlab",
-        "guest", "home", "jovyan", "localhost", "localdomain", "local", "main", "nobody",
-        "research", "research-eval", "research_eval", "root", "runner", "server", "system",
-        "test", "tests", "ubuntu", "unknown", "user", "users", "vscode", "worker", "data",
-        "code", "work", "project", "projects", "model", "models", "train", "training",
-        "example"
+        "admin", "administrator", "build", "code", "colab", "data", "default", "docker", "example",
+        "github", "gitlab", "guest", "home", "jovyan", "local", "localdomain", "localhost", "main",
+        "model", "models", "nobody", "project", "projects", "research", "research-eval",
+        "research_eval", "root", "runner", "server", "system", "test", "tests", "train", "training",
+        "ubuntu", "unknown", "user", "users", "vscode", "work", "worker",
     ]
 )  # fmt: skip
-_PUBLIC_MAIL = frozenset(
+NEEDED_PACKAGES = frozenset(
     [
-        "gmail.com", "outlook.com", "hotmail.com", "yahoo.com", "users.noreply.github.com",
-        "proton.me", "icloud.com"
+        "alembic", "datasets", "huggingface-hub", "matplotlib", "numpy", "optuna", "pandas",
+        "psutil", "pyarrow", "pydantic", "pydantic-core", "research-eval", "rich", "safetensors",
+        "scipy", "sqlalchemy", "tokenizers", "torch", "transformers", "triton", "typer",
     ]
 )  # fmt: skip
+_TEXT_FIELDS = (
+    "experiment_id", "experiment_name", "project", "model_type", "dataset_name", "group", "parent",
+    "study", "git_commit", "git_diff", "hardware", "host", "error",
+)  # fmt: skip
+_JSON_FIELDS = ("full_config_json", "env_details_json", "config_schema_json", "argv")
 _PUBLIC_SITES = ("arxiv.org", "doi.org", "json-schema.org", "w3.org", "pytorch.org", "python.org",
                  "matplotlib.org", "localhost", "127.0.0.1")  # fmt: skip
 _SYSTEM = ("/usr/", "/bin/", "/lib/", "/lib64/", "/etc/", "/dev/", "/proc/", "/sys/")
 _LANDMARKS = ("site-packages", "dist-packages", "research_eval")
-_PLACES = ("path", "file")
 _NAME_OF_FILE = re.compile(r"(python[\d.]*|research-eval|.*\.[A-Za-z]\w{0,11})$")
 
 _SEGMENT = r"""[^\s/\\"'<>|:;,()\[\]{}=*?&`$#]+"""
@@ -99,79 +66,20 @@ _SHAPES = rf"""
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Something that tells who or where, as it is written."""
-
-    kind: Kind
-    text: str
-
-
 @dataclass(slots=True)
 class Removed:
     """What was removed of one kind.
 
     Attributes:
-        things: Placeholders by what they stand for.
+        things: What was removed, by its placeholder.
         count: How often one was put in.
         example: Where the first of them stood.
     """
 
     kind: Kind
-    things: dict[str, str]
+    things: dict[str, str] = field(default_factory=dict)
     count: int = 0
     example: str = ""
-
-
-def identities_here() -> list[Identity]:
-    """Return what identifies this machine, its user, and the checkout around the working folder."""
-    found = [Identity("host", name) for name in {socket.gethostname(), os.uname().nodename}]
-    users = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "SUDO_USER")}
-    with suppress(OSError, KeyError):  # no such user in a container
-        users.add(getpass.getuser())
-    found += [Identity("user", name) for name in users]
-    places = [os.environ.get(name, "") for name in ("CONDA_PREFIX", "VIRTUAL_ENV")]
-    places += [str(Path.home()), str(Path.cwd()), sys.prefix]
-    found += [Identity("path", place) for place in places]
-    found.append(Identity("file", sys.executable))
-    found += [Identity("person", name) for name in _git("config", "--get-all", "user.name")]
-    found += [Identity("email", mail) for mail in _git("config", "--get-all", "user.email")]
-    found += [Identity("url", line.split()[1]) for line in _git("remote", "-v") if line.split()[1:]]
-    return found
-
-
-def _git(*arguments: str) -> list[str]:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, errors="replace", timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return done.stdout.splitlines()
-
-
-def identities_of(run: RunRecord) -> list[Identity]:
-    """Return what a record says of its machine, its user and its place."""
-    told = {"host": run.host, "git_commit": run.git_commit, "project": run.project}
-    trees = (told, json.loads(run.env_details_json), json.loads(run.full_config_json))
-    return [identity for tree in trees for identity in identities_in(tree)]
-
-
-def identities_in(tree: Mapping[str, Any]) -> Iterator[Identity]:
-    """Yield what identifies in the fields of nested JSON values."""
-    for name, value in leaves(tree):
-        kind = _kind_of(name)
-        for each in value if isinstance(value, list) else [value]:
-            if not isinstance(each, str):
-                continue
-            if kind is not None:
-                yield Identity(kind, each)
-            elif re.match(r"(~?/|[A-Za-z]:\\).*[^/\\]$", each) and "\n" not in each:
-                yield Identity("file", re.sub(r"(\.py):\w+$", r"\1", each))
-
-
-def _kind_of(path: str) -> Kind | None:
-    return FIELDS.get(path.rpartition(".")[2].lower())
 
 
 class Anonymizer:
@@ -186,20 +94,21 @@ class Anonymizer:
     def __init__(self, identities: Iterable[Identity], keep: Iterable[str] = ()) -> None:
         self._kept = COMMON_WORDS | {word.lower() for word in keep}
         self._removed: dict[Kind, Removed] = {}
+        self._placeholders: dict[tuple[Kind, str], str] = {}
         self._known: dict[str, Identity] = {}
         self._folders: set[str] = set()
         for identity in identities:
-            for each in _parts(identity):
+            for each in with_parts(identity):
                 self._learn(each)
         spellings = {
             spelling: identity
             for text, identity in self._known.items()
             for spelling in _spellings(text)
         }
-        self._by_spelling = {spelling.lower(): each for spelling, each in spellings.items()}
+        self._by_spelling = {spelling.casefold(): each for spelling, each in spellings.items()}
         by_length = sorted(spellings, key=len, reverse=True)
-        places = [s for s in by_length if spellings[s].kind in _PLACES]
-        words = [s for s in by_length if spellings[s].kind not in _PLACES]
+        places = [s for s in by_length if spellings[s].kind in PLACES]
+        words = [s for s in by_length if spellings[s].kind not in PLACES]
         known_words = rf"(?<![^\W_])(?:{_any(words)})(?![^\W_])"
         known_places = rf"(?:{_any(places)})(?![\w-])(?:/{_SEGMENT})*"
         self._words = re.compile(known_words, re.IGNORECASE)
@@ -207,10 +116,8 @@ class Anonymizer:
             rf"(?P<place>{known_places})|{_SHAPES}|(?P<word>{known_words})",
             re.IGNORECASE | re.VERBOSE,
         )
-        self._in_binary = re.compile(
-            b"|".join(re.escape(s.encode()) for s in by_length) + rb"|/(?:home|Users)/\w+/"
-            if by_length
-            else rb"/(?:home|Users)/\w+/"
+        self._in_bytes = re.compile(
+            rf"(?<![A-Za-z0-9])(?:{_any(by_length)})(?![A-Za-z0-9])|/(?:home|Users)/\w+/".encode()
         )
 
     @classmethod
@@ -283,11 +190,11 @@ class Anonymizer:
 
     def field(self, name: str, value: str, where: str = "") -> str:
         """Return the text of a field; of one that identifies, like `user`, a placeholder."""
-        kind = _kind_of(name)
+        kind = kind_of(name)
         at = f"{where}.{name}".strip(".") if name else where
         if kind is None or not value or (kind, value) == ("project", "default"):
             return self.text(value, at)
-        if kind in _PLACES:
+        if kind in PLACES:
             return self._path(value, at)
         return value if value.startswith(f"{PREFIX}_") else self._put(kind, value, at)
 
@@ -304,10 +211,10 @@ class Anonymizer:
         at = run.experiment_id
         changes: dict[str, Any] = {
             name: self.field(name, value, f"{name} of {at}")
-            for name in _TEXTS
+            for name in _TEXT_FIELDS
             if isinstance(value := getattr(run, name), str)
         }
-        for name in _TREES:
+        for name in _JSON_FIELDS:
             value = getattr(run, name)
             changes[name] = value and self.json(value, f"{name} of {at}")
         changes["tags"] = tuple(self.text(tag, f"tags of {at}") for tag in run.tags)
@@ -322,19 +229,19 @@ class Anonymizer:
 
     def left_in(self, content: bytes) -> list[str]:
         """Return what identifies in bytes that cannot be changed, for example of a picture."""
-        found = {match.decode(errors="replace") for match in self._in_binary.findall(content)}
+        found = {match.decode(errors="replace") for match in self._in_bytes.findall(content)}
         return sorted(found)
 
     # ------------------------------------------------------------------------------ inside
 
     def _learn(self, identity: Identity) -> None:
         text = identity.text
-        if identity.kind in _PLACES:
+        if identity.kind in PLACES:
             text = text.rstrip("/\\")
             if len(re.findall(r"[/\\]+[^/\\]+", text)) > 1 and not f"{text}/".startswith(_SYSTEM):
                 self._known.setdefault(text, identity)
             if identity.kind == "path":
-                self._folders.add(text.lower())
+                self._folders.add(text.casefold())
         elif len(text) >= SHORTEST_WORD and text.lower() not in self._kept:
             self._known.setdefault(text, identity)
 
@@ -354,7 +261,7 @@ class Anonymizer:
         return self._path(found, where)
 
     def _word(self, found: str, where: str) -> str:
-        identity = self._by_spelling[found.lower()]
+        identity = self._by_spelling.get(found.casefold(), Identity("person", found))
         return self._put(identity.kind, identity.text, where)
 
     def _url(self, found: str, where: str) -> str:
@@ -368,7 +275,7 @@ class Anonymizer:
         """Keep the last name of a file, and what lies inside a package; the rest goes."""
         path = found.rstrip("/\\.,;!")
         rest = found[len(path) :]
-        if known := self._by_spelling.get(path.lower()):
+        if known := self._by_spelling.get(path.casefold()):
             path = known.text
         if path.startswith(_SYSTEM):
             return self._only_words(found, where)
@@ -378,7 +285,7 @@ class Anonymizer:
                 place = names.index(landmark, 1)
                 break
         else:
-            is_file = _NAME_OF_FILE.match(names[-1]) and path.lower() not in self._folders
+            is_file = _NAME_OF_FILE.match(names[-1]) and path.casefold() not in self._folders
             place = len(names) - 1 if is_file else len(names)
         folder = "/".join(names[:place]) or "/"
         inside = [self._only_words(name, where) for name in names[place:]]
@@ -392,60 +299,15 @@ class Anonymizer:
         return kept
 
     def _put(self, kind: Kind, text: str, where: str) -> str:
-        removed = self._removed.setdefault(kind, Removed(kind, {}))
-        placeholder = removed.things.setdefault(
-            text.lower(), f"{PREFIX}_{kind}_{len(removed.things) + 1}"
+        removed = self._removed.setdefault(kind, Removed(kind))
+        number = len(removed.things) + 1
+        placeholder = self._placeholders.setdefault(
+            (kind, text.casefold()), f"{PREFIX}_{kind}_{number}"
         )
+        removed.things.setdefault(placeholder, text)
         removed.count += 1
         removed.example = removed.example or where
         return placeholder
-
-
-NEEDED_PACKAGES = frozenset(
-    [
-        "research-eval", "torch", "transformers", "datasets", "numpy", "safetensors",
-        "tokenizers", "huggingface-hub", "scipy", "pandas", "pyarrow", "matplotlib",
-        "sqlalchemy", "alembic", "pydantic", "pydantic-core", "typer", "rich", "psutil",
-        "optuna", "triton"
-    ]
-)  # fmt: skip
-_TEXTS = ("experiment_id", "experiment_name", "project", "model_type", "dataset_name", "group",
-          "parent", "study", "git_commit", "git_diff", "hardware", "host", "error")  # fmt: skip
-_TREES = ("full_config_json", "env_details_json", "config_schema_json", "argv")
-
-
-def vocabulary(run: RunRecord) -> set[str]:
-    """Return words of a record that carry meaning: of models, data, parameters and metrics."""
-    names = [*run.metrics, *run.params, run.model_type or "", run.dataset_name or ""]
-    choices = [value for value in run.params.values() if isinstance(value, str)]
-    plain = [text for text in choices if re.fullmatch(r"[\w-]+", text)]
-    identifying = {each.text.lower() for each in identities_of(run) if each.kind != "project"}
-    words = {word.lower() for name in [*names, *plain] for word in re.split(r"[^A-Za-z]+", name)}
-    whole = {name.lower() for name in (run.model_type, run.dataset_name) if name}
-    return (words - identifying) | whole
-
-
-def _parts(identity: Identity) -> Iterator[Identity]:
-    """Yield an identity, and what else it tells: the domain of a host, the owner in a URL."""
-    kind, text = identity.kind, unicodedata.normalize("NFC", identity.text.strip())
-    yield Identity(kind, text)
-    if kind == "host" and "." in text:
-        name, _, domain = text.partition(".")
-        yield Identity("host", name)
-        yield from [Identity("host", domain)] if "." in domain else []
-    if kind == "email" and "@" in text:
-        name, _, domain = text.partition("@")
-        yield Identity("user", name)
-        yield from [] if domain.lower() in _PUBLIC_MAIL else [Identity("host", domain)]
-    if kind == "person":
-        yield from (Identity("person", text.replace(" ", mark)) for mark in "._-" if " " in text)
-        yield from (Identity("person", part) for part in text.split()[-1:] if " " in text)
-    if kind == "url":
-        names = re.split(r"[/:]+", re.sub(r"^\w+://", "", text).removesuffix(".git"))[1:]
-        yield from (Identity("team", name) for name in names if not name.isdecimal())
-    if kind in _PLACES:
-        home = re.match(r"(?:/home|/Users|[A-Za-z]:[\\/]+Users)[\\/]+([^\\/]+)", text)
-        yield from [Identity("user", home.group(1))] if home else []
 
 
 def _spellings(text: str) -> set[str]:
