@@ -121,9 +121,9 @@ class Anonymizer:
         )
 
     @classmethod
-    def of(cls, runs: Iterable[RunRecord]) -> Anonymizer:
-        """Return one that knows this machine and everything that records say of theirs."""
-        identities, keep = identities_here(), set[str]()
+    def of(cls, runs: Iterable[RunRecord], more: Iterable[Identity] = ()) -> Anonymizer:
+        """Return one that knows this machine, what records say of theirs, and more if given."""
+        identities, keep = [*identities_here(), *more], set[str]()
         for run in runs:
             identities += identities_of(run)
             keep.update(vocabulary(run))

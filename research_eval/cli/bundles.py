@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from research_eval.cli._anonymity import show_removed
 from research_eval.cli._options import DbOption, split_commas
 from research_eval.cli._render import note, printable, size
 from research_eval.cli.editing import writing
@@ -72,12 +73,18 @@ ExportFormatOption = Annotated[
     ),
 ]
 
+AnonymousOption = Annotated[
+    bool,
+    typer.Option("--anonymous", help="Take out who made the runs and where, and list it."),
+]
+
 
 def export(
     runs: RunsArgument = None,
     output: OutputOption = None,
     condition: FilterOption = None,
     wanted: WithOption = None,
+    anonymous: AnonymousOption = False,
     form: ExportFormatOption = ExportFormat.BUNDLE,
     database: DbOption = None,
 ) -> None:
@@ -91,6 +98,8 @@ def export(
         raise typer.BadParameter("name runs, or choose them with --filter", param_hint="[ID]...")
     if wanted and form is not ExportFormat.BUNDLE:
         raise typer.BadParameter("only a bundle carries files", param_hint="--with")
+    if anonymous and form is not ExportFormat.BUNDLE:
+        raise typer.BadParameter("only a bundle can be anonymous", param_hint="--anonymous")
     from research_eval.store.copying import take_in_waiting
     from research_eval.store.location import locate
 
@@ -102,7 +111,7 @@ def export(
             note("no run meets the condition; nothing was written")
             raise typer.Exit(2)
         if form is ExportFormat.BUNDLE:
-            _write_bundle(store, ids, kinds, output)
+            _write_bundle(store, ids, kinds, output, anonymous=anonymous)
         elif form is ExportFormat.MLFLOW:
             _write_mlflow(store, ids, output)
         else:
@@ -118,17 +127,26 @@ def _chosen(store: Store, names: Sequence[str], condition: str | None) -> list[s
 
 
 def _write_bundle(
-    store: Store, ids: Sequence[str], kinds: Sequence[ArtifactKind], output: Path
+    store: Store,
+    ids: Sequence[str],
+    kinds: Sequence[ArtifactKind],
+    output: Path,
+    *,
+    anonymous: bool,
 ) -> None:
+    from research_eval.store.anonymous import anonymizer_of
     from research_eval.store.bundle import plan_export, write_bundle
 
     plan = plan_export(store, ids, kinds)
     parents = f" ({len(plan.parents)} of them parents of others)" if plan.parents else ""
     files = f"{len(plan.files)} files, {size(plan.file_bytes)}" if kinds else "no files"
     note(f"{len(plan.ids)} runs{parents} with {plan.rows:,} rows and {files}")
-    written = write_bundle(store, plan, output)
+    anonymizer = anonymizer_of(store, plan.ids) if anonymous else None
+    written = write_bundle(store, plan, output, anonymizer)
+    if anonymizer is not None:
+        show_removed(anonymizer)
     note(f"wrote {printable(output)}, {size(written)}")
-    note(f"next: research-eval runs import {printable(output)} --db OTHER")
+    note(f"next: research-eval reproduce {printable(output)}")
 
 
 def _write_mlflow(store: Store, ids: Sequence[str], output: Path) -> None:

@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -22,8 +22,10 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
+from research_eval.anonymity import Anonymizer
 from research_eval.errors import StoreError
 from research_eval.records import Artifact, ArtifactKind
+from research_eval.store.anonymous import anonymize_database, anonymize_files
 from research_eval.store.creation import LATEST
 from research_eval.store.database import Store
 from research_eval.store.queries import read_artifacts
@@ -89,14 +91,22 @@ def plan_export(store: Store, ids: Sequence[str], kinds: Collection[ArtifactKind
         return Export(ordered, added, count_rows(connection, ordered), tuple(files))
 
 
-def write_bundle(store: Store, export: Export, path: Path) -> int:
+def write_bundle(
+    store: Store, export: Export, path: Path, anonymizer: Anonymizer | None = None
+) -> int:
     """Write a bundle and return its size in bytes; it appears under its name when it is complete.
 
     Records of files that do not travel are left out, so that what a bundle says is true.
 
+    Args:
+        store: Where the runs are.
+        export: What to write.
+        path: A new file.
+        anonymizer: Takes out what tells who made the runs; None leaves it in.
+
     Raises:
-        StoreError: If the file exists or cannot be written, or a file of a run is missing or is
-            not what was recorded.
+        StoreError: If the file exists or cannot be written, or a file of a run is missing, is not
+            what was recorded, or cannot be made anonymous.
     """
     if path.exists():
         raise StoreError(f"{path} exists already; remove it or choose another name")
@@ -105,22 +115,32 @@ def write_bundle(store: Store, export: Export, path: Path) -> int:
             made = Path(name, path.name)
             database = Path(name, DATABASE)
             _fill(store, export, database)
+            folder = store.artifact_dir
+            if anonymizer is not None:
+                folder = Path(name, FILES)
+                folder.mkdir()
+                export = _anonymized(export, store.artifact_dir, database, folder, anonymizer)
             with zipfile.ZipFile(made, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as bundle:
                 told = {DATABASE: _add(bundle, DATABASE, database)}
                 for file in export.files:
-                    member = f"{FILES}/{file.path}"
-                    told[member] = _add(bundle, member, store.artifact_dir / file.path)
-                    if told[member]["sha256"] != file.sha256:
-                        raise StoreError(
-                            f"{store.artifact_dir / file.path} was changed after it was recorded; "
-                            "export without its kind, or put the file back"
-                        )
-                bundle.writestr(MANIFEST, json.dumps(_manifest(export, told), indent=1))
+                    told[f"{FILES}/{file.path}"] = _add_file(bundle, file, folder)
+                manifest = _manifest(export, told, is_anonymous=anonymizer is not None)
+                with bundle.open(MANIFEST, "w") as target:  # `writestr` would tell the local time
+                    target.write(json.dumps(manifest, indent=1).encode())
             size = made.stat().st_size
             made.rename(path)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error}") from error
     return size
+
+
+def _anonymized(
+    export: Export, source: Path, database: Path, folder: Path, anonymizer: Anonymizer
+) -> Export:
+    """Make the database anonymous, and copies of the files; return what there is then."""
+    files = anonymize_files(export.files, source, folder, anonymizer)
+    ids = anonymize_database(database, files, anonymizer)
+    return replace(export, ids=tuple(ids), files=tuple(files.values()))
 
 
 def _fill(store: Store, export: Export, database: Path) -> None:
@@ -152,6 +172,16 @@ def _add(bundle: zipfile.ZipFile, member: str, source: Path) -> dict[str, Any]:
     return {"sha256": sha256, "bytes": size}
 
 
+def _add_file(bundle: zipfile.ZipFile, file: Artifact, folder: Path) -> dict[str, Any]:
+    told = _add(bundle, f"{FILES}/{file.path}", folder / file.path)
+    if told["sha256"] != file.sha256:
+        raise StoreError(
+            f"{folder / file.path} was changed after it was recorded; export without its kind, or "
+            "put the file back"
+        )
+    return told
+
+
 def _pour(source: Any, target: Any, limit: int | None = None) -> tuple[str, int]:
     """Copy a file; return its sha256 and its size. More than the limit is not read."""
     digest, size = hashlib.sha256(), 0
@@ -164,12 +194,15 @@ def _pour(source: Any, target: Any, limit: int | None = None) -> tuple[str, int]
     return digest.hexdigest(), size
 
 
-def _manifest(export: Export, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _manifest(
+    export: Export, files: dict[str, dict[str, Any]], *, is_anonymous: bool
+) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "schema": LATEST,
         "program": f"research-eval {version('research-eval')}",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "anonymous": is_anonymous,
         "runs": list(export.ids),
         "files": files,
     }
