@@ -61,7 +61,8 @@ WithOption = Annotated[
     typer.Option(
         "--with",
         metavar="KINDS",
-        help="Files to put into a bundle: checkpoints, predictions, reports, ..., or all.",
+        help="Files to put into a bundle: checkpoints, predictions, reports, ..., or all; the "
+        "sources of plug-ins always travel.",
     ),
 ]
 ExportFormatOption = Annotated[
@@ -103,7 +104,7 @@ def export(
     from research_eval.store.copying import take_in_waiting
     from research_eval.store.location import locate
 
-    kinds = _kinds(split_commas(wanted))
+    kinds = ["plugin", *_kinds(split_commas(wanted))]  # a run means nothing without its source
     take_in_waiting(database or locate(create=False))
     with reading(database) as store:
         ids = _chosen(store, runs or [], condition)
@@ -139,7 +140,7 @@ def _write_bundle(
 
     plan = plan_export(store, ids, kinds)
     parents = f" ({len(plan.parents)} of them parents of others)" if plan.parents else ""
-    files = f"{len(plan.files)} files, {size(plan.file_bytes)}" if kinds else "no files"
+    files = f"{len(plan.files)} files, {size(plan.file_bytes)}" if plan.files else "no files"
     note(f"{len(plan.ids)} runs{parents} with {plan.rows:,} rows and {files}")
     anonymizer = anonymizer_of(store, plan.ids) if anonymous else None
     written = write_bundle(store, plan, output, anonymizer)

@@ -227,7 +227,7 @@ def unpacked(path: Path, near: Path) -> Iterator[Path]:
         tempfile.TemporaryDirectory(dir=near, prefix=".import-") as name,
     ):
         folder = Path(name)
-        for member, told in _read_manifest(bundle, path).items():
+        for member, told in _read_manifest(bundle, path)["files"].items():
             place = folder / member
             place.parent.mkdir(parents=True, exist_ok=True)
             with bundle.open(member) as source, place.open("xb") as target:
@@ -237,14 +237,14 @@ def unpacked(path: Path, near: Path) -> Iterator[Path]:
         yield folder
 
 
-def check_bundle(path: Path) -> None:
-    """Look at a bundle's manifest, before a store is made for it.
+def check_bundle(path: Path) -> dict[str, Any]:
+    """Return a bundle's manifest, checked, before a store is made for it.
 
     Raises:
         StoreError: As `unpacked` does.
     """
     with _opened(path) as bundle:
-        _read_manifest(bundle, path)
+        return _read_manifest(bundle, path)
 
 
 @contextmanager
@@ -258,8 +258,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise StoreError(f"{path} cannot be unpacked: {error}") from error
 
 
-def _read_manifest(bundle: zipfile.ZipFile, path: Path) -> dict[str, dict[str, Any]]:
-    """Return sha256 and size of every member, none of which leads out of the bundle."""
+def _read_manifest(bundle: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    """Return the manifest; none of its `files` leads out of the bundle."""
     members = bundle.namelist()
     if MANIFEST not in members or bundle.getinfo(MANIFEST).file_size > _MAX_MANIFEST:
         raise _damaged(path, f"it has no {MANIFEST}")
@@ -279,7 +279,7 @@ def _read_manifest(bundle: zipfile.ZipFile, path: Path) -> dict[str, dict[str, A
     for member in files:
         if not is_inside(member) or (member != DATABASE and not member.startswith(f"{FILES}/")):
             raise _damaged(path, f"the file '{member}' would lie outside of the store")
-    return files
+    return {**manifest, "files": files}
 
 
 def is_inside(path: str) -> bool:

@@ -1,0 +1,316 @@
+"""`reproduce`: the runs of a bundle carried out again, and compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from research_eval.cli._batch import Batch, OneRun
+from research_eval.cli._crew import Crew, GpusOption, WorkersOption
+from research_eval.cli._options import FormatOption, is_setting, split_commas
+from research_eval.cli._progress import display
+from research_eval.cli._render import Column, Format, note, number, print_rows, printable
+from research_eval.errors import ConfigError, ResearchEvalError, RunError
+
+if TYPE_CHECKING:
+    from research_eval.jobs import Job
+    from research_eval.reproduction import Bundle, Checked, Comparison, Difference, Original
+
+SHOWN = ("final_val_f1", "final_test_f1", "final_val_loss", "final_test_loss")
+"""Metrics of the table; JSON and CSV have all."""
+
+BundleArgument = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="What `runs export` has written.")
+]
+SettingsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PATH=VALUE]...",
+        help="How to carry runs out, for example training_params.num_threads=2.",
+    ),
+]
+OnlyOption = Annotated[
+    list[str] | None, typer.Option("--only", metavar="IDS", help="Only these runs.")
+]
+SeedsOption = Annotated[
+    int | None, typer.Option("--seeds", min=1, help="At most so many runs of a configuration.")
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Run the plug-ins that the bundle brings: programs.")
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FOLDER", help="Where all goes; by default BUNDLE_reproduced."
+    ),
+]
+ResultsOption = Annotated[
+    str | None,
+    typer.Option("--db", metavar="URL", help="Record the runs there instead of in the folder."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check environment, code and data; run nothing.")
+]
+
+
+def reproduce(
+    bundle: BundleArgument,
+    settings: SettingsArgument = None,
+    only: OnlyOption = None,
+    seeds: SeedsOption = None,
+    trust: TrustOption = False,
+    output: OutputOption = None,
+    workers: WorkersOption = 1,
+    gpus: GpusOption = None,
+    dry_run: DryRunOption = False,
+    database: ResultsOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Carry out the runs of a bundle again, and say whether the same comes out.
+
+    Nothing is written outside of the output folder. The same command continues what was
+    interrupted.
+    """
+    from research_eval.allocator import tune_allocator
+
+    tuned = tune_allocator()  # before torch loads
+    crew = Crew.of(workers, gpus)
+    wrong = [each for each in settings or () if not is_setting(each)]
+    if wrong:
+        raise typer.BadParameter(f"'{wrong[0]}' is no PATH=VALUE", param_hint="[PATH=VALUE]...")
+    folder = output or Path(f"{bundle.stem}_reproduced")
+    opened, checked = _looked_at(
+        bundle, folder, settings or (), split_commas(only), seeds, trust=trust
+    )
+    if not dry_run:
+        note(tuned)
+        _carry_out(opened, checked, _place(folder, settings or (), database), crew, form)
+    problems = [each.problem for each in checked if each.problem is not None]
+    if problems:
+        raise _first(problems)
+
+
+def _looked_at(
+    path: Path,
+    folder: Path,
+    settings: Sequence[str],
+    only: Sequence[str],
+    seeds: int | None,
+    *,
+    trust: bool,
+) -> tuple[Bundle, list[Checked]]:
+    """Open the bundle, choose its runs and say what differs here."""
+    from research_eval.reproduction import check, choose, differences, open_bundle, require_trust
+
+    bundle = open_bundle(path, folder)
+    originals = choose(bundle, only, seeds)
+    groups = len({each.group for each in originals})
+    note(
+        f"bundle: {printable(path)}, {len(originals)} of {len(bundle.originals)} runs, "
+        f"{groups} configurations, sha256 {bundle.sha256[:16]}"
+    )
+    for kind, count in bundle.left_out.items():
+        note(f"not run again: {count} x {kind}")
+    if not originals:
+        raise ConfigError(f"{path} holds no completed run that could be run again")
+    require_trust(originals, bundle, is_trusted=trust)
+    with display() as shown:
+        checked = check(originals, settings, OneRun("checking", shown))
+    _say_environment(differences(originals))
+    _say_code(checked, bundle)
+    _say_data(checked)
+    return bundle, checked
+
+
+# ------------------------------------------------------------------------------ what differs here
+
+
+def _say_environment(found: Sequence[Difference]) -> None:
+    if not found:
+        note("environment: as recorded (python, packages, platform, hardware)")
+        return
+    rows = [
+        {"what": each.what, "recorded": each.recorded, "here": each.here, "runs": each.runs}
+        for each in found
+    ]
+    columns = [
+        Column("what", "environment"),
+        Column("recorded", "recorded"),
+        Column("here", "here"),
+        Column("runs", "runs", is_number=True),
+    ]
+    print_rows(rows, columns, Format.TABLE, stderr=True)
+    note("another environment may change the last digits of results, or more")
+
+
+def _say_code(checked: Sequence[Checked], bundle: Bundle) -> None:
+    able = [each for each in checked if each.problem is None]
+    others = [each.original for each in able if not each.is_same_code]
+    if able and not others:
+        note("code: the source is what was recorded")
+    for group in _by_group(others):
+        changed = bundle.is_anonymous and group[0].plugins
+        why = "; names were taken out of its plug-in" if changed else ""
+        note(f"code: the source of {_ids(group)} is not what was recorded{why}")
+
+
+def _say_data(checked: Sequence[Checked]) -> None:
+    able = [each.original for each in checked if each.problem is None]
+    if able:
+        names = sorted({f"{each.record.dataset_name}" for each in able})
+        note(f"data: the fingerprint of {printable(', '.join(names))} is what was recorded")
+    problems: dict[str, list[Original]] = {}
+    for each in checked:
+        if each.problem is not None:
+            problems.setdefault(type(each.problem).__name__, []).append(each.original)
+    for originals in problems.values():
+        note(f"cannot be reproduced here, see below: {_ids(originals)}")
+
+
+def _by_group(originals: Sequence[Original]) -> list[list[Original]]:
+    groups: dict[tuple[str | None, ...], list[Original]] = {}
+    for each in originals:
+        groups.setdefault(each.group, []).append(each)
+    return list(groups.values())
+
+
+def _ids(originals: Sequence[Original]) -> str:
+    return printable(", ".join(each.record.experiment_id for each in originals))
+
+
+# ------------------------------------------------------------------------------ running, judging
+
+
+def _place(folder: Path, settings: Sequence[str], database: str | None) -> str | Path:
+    """Return where runs are recorded; those that are carried out otherwise have their own place."""
+    from research_eval.files import safe_name
+
+    name = "_".join(["reproduced", *sorted(settings)])
+    return database or folder / f"{safe_name(name)}.db"
+
+
+def _carry_out(
+    bundle: Bundle, checked: Sequence[Checked], url: str | Path, crew: Crew, form: Format
+) -> None:
+    from research_eval import executors
+
+    jobs, originals = _jobs(checked, bundle)
+    if not jobs:
+        return
+    crew = crew.at_most(len(jobs))
+    batch = Batch(jobs)
+    note(f"database: {printable(url)}")
+    try:
+        with display() as batch.display:
+            if crew == Crew():
+                executors.run_here(jobs, url, batch)
+            else:
+                executors.run_in_workers(jobs, url, batch, workers=crew.workers, gpus=crew.gpus)
+    finally:
+        comparisons = _comparisons(bundle, batch, originals)
+        _show(comparisons, form)
+    batch.raise_if_incomplete()
+    _conclude(comparisons, url)
+
+
+def _jobs(checked: Sequence[Checked], bundle: Bundle) -> tuple[list[Job], list[list[Original]]]:
+    """Return what is to be done, and the recorded runs that each job repeats."""
+    from research_eval.jobs import Job
+
+    repeated: dict[tuple[str, Path, int], list[Original]] = {}
+    for each in checked:
+        if each.problem is None:
+            key = (each.config_json, each.original.base_dir, each.original.record.seed or 0)
+            repeated.setdefault(key, []).append(each.original)
+    jobs = [
+        Job(text, base_dir, seed, f"{bundle.path.name}: {originals[0].record.experiment_id}")
+        for (text, base_dir, seed), originals in repeated.items()
+    ]
+    return jobs, list(repeated.values())
+
+
+def _comparisons(
+    bundle: Bundle, batch: Batch, originals: Sequence[Sequence[Original]]
+) -> list[Comparison]:
+    from research_eval.records import RunStatus
+    from research_eval.reproduction import compare, seed_spreads
+
+    spreads = seed_spreads(bundle.originals)
+    return [
+        comparison
+        for index, result in sorted(batch.results.items())
+        if result.record is not None and result.record.status is RunStatus.COMPLETED
+        for original in originals[index]
+        for comparison in compare(original, result.record, spreads)
+    ]
+
+
+def _show(comparisons: Sequence[Comparison], form: Format) -> None:
+    if not comparisons:
+        return
+    rows = [_row(each) for each in comparisons if form is not Format.TABLE or each.metric in SHOWN]
+    columns = [
+        Column("run", "run", is_fixed=True),
+        Column("seed", "seed", str, is_number=True),
+        Column("metric", "metric", is_fixed=True),
+        Column("recorded", "recorded", number, is_number=True),
+        Column("obtained", "obtained", number, is_number=True),
+        Column("difference", "difference", _signed, is_number=True),
+        Column("limit", "spread", number, is_number=True),
+        Column("verdict", "verdict", is_fixed=True),
+    ]
+    print_rows(rows, columns, form)
+
+
+def _row(each: Comparison) -> dict[str, Any]:
+    recorded, obtained = each.values
+    return {
+        "run": each.original.experiment_id,
+        "obtained_run": each.obtained.experiment_id,
+        "experiment_name": each.original.experiment_name,
+        "seed": each.original.seed,
+        "metric": each.metric,
+        "recorded": recorded,
+        "obtained": obtained,
+        "difference": each.difference,
+        "limit": each.limit,
+        "verdict": each.verdict,
+    }
+
+
+def _signed(value: float) -> str:
+    return "0" if value == 0 else f"{value:+.2g}"
+
+
+def _conclude(comparisons: Sequence[Comparison], url: str | Path) -> None:
+    """Say in a line what came out.
+
+    Raises:
+        RunError: If something lies outside of the spread of seeds.
+    """
+    counts = Counter(each.verdict for each in comparisons)
+    note(f"of {len(comparisons)} scores: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    if counts["not equal"]:
+        note(
+            "not equal: the spread of seeds is not known, since the bundle has fewer than 3 seeds "
+            "of these configurations"
+        )
+    outside = {each.original.experiment_id for each in comparisons if each.verdict == "outside"}
+    if outside:
+        raise RunError(
+            f"{len(outside)} runs have scores outside of the spread of seeds: "
+            f"{', '.join(sorted(outside))}; research-eval runs show ID --db {url} has what came out"
+        )
+    note(f"next: research-eval runs list --db {printable(url)}")
+
+
+def _first(problems: Sequence[ResearchEvalError]) -> ResearchEvalError:
+    """Return the first problem; it says how many others there are."""
+    others = len({str(each) for each in problems}) - 1
+    if others:
+        note(f"{others} other configurations cannot be reproduced here either")
+    return problems[0]
