@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
-from research_eval.errors import StoreError
+from research_eval.errors import ConfigError, StoreError
 
 
 def safe_name(name: str) -> str:
@@ -35,6 +35,24 @@ def replace_file(path: Path, content: str | bytes) -> None:
             raise
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def write_once(path: Path, text: str) -> None:
+    """Write a file of a person's choice; one that says the same may stay, another one does.
+
+    Raises:
+        ConfigError: If another one is there.
+        StoreError: If it cannot be written.
+    """
+    try:
+        is_taken = path.exists() and path.read_text(encoding="utf-8", errors="replace") != text
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from None
+    if is_taken:
+        raise ConfigError(
+            f"{path} is there already and says something else; choose another --output"
+        )
+    replace_file(path, text)
 
 
 def append_to_file(path: Path, content: str) -> bool:

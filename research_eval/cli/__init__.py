@@ -20,11 +20,13 @@ from research_eval.cli import (
     bundles,
     catalog,
     check,
+    configs,
     dashboard,
     datasets,
     db,
     editing,
     evaluate,
+    explain,
     hpo,
     match,
     new,
@@ -52,10 +54,12 @@ app.command("suggest")(suggest.suggest)
 app.command("match")(match.match)
 app.command("analyze")(analyze.analyze)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
 app.add_typer(studies.app, name="studies")
 editing.add_to(runs.app)
 watching.add_to(runs.app)
 bundles.add_to(runs.app)
+configs.add_to(runs.app)
 app.add_typer(runs.app, name="runs")
 app.add_typer(datasets.app, name="datasets")
 catalog.add_to(app)

@@ -153,8 +153,8 @@ def _write(found: Match, config: Path, output: Path | None) -> Path:
         ConfigError: If another file is there, or it would not find its files.
         StoreError: If it cannot be written.
     """
-    from research_eval.errors import ConfigError, StoreError
-    from research_eval.files import replace_file
+    from research_eval.errors import ConfigError
+    from research_eval.files import write_once
     from research_eval.matching.arms import file_name, files_beside
 
     path = output or config.with_name(file_name(found.made))
@@ -166,13 +166,5 @@ def _write(found: Match, config: Path, output: Path | None) -> Path:
             f"{config} names {', '.join(named)} relative to its folder, so that the new file must "
             f"be in {config.parent} too; choose another --output"
         )
-    try:
-        is_taken = path.exists() and path.read_text(encoding="utf-8", errors="replace") != text
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}") from None
-    if is_taken:
-        raise ConfigError(
-            f"{path} is there already and says something else; choose another --output"
-        )
-    replace_file(path, text)
+    write_once(path, text)
     return path

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from research_eval.config import Experiment, validate
+from research_eval.config import Experiment, moving, validate
 from research_eval.config.experiment import CostAxis, MatchedCost
 from research_eval.config.reading import value_of
 from research_eval.errors import ConfigError, Issue, NoMatchError
@@ -23,7 +22,7 @@ from research_eval.matching.scaling import Scaled, Scaling, moved
 from research_eval.matching.target import Target, parse_axis
 from research_eval.matching.timing import Steps, race
 from research_eval.metrics import EQUAL_TIME
-from research_eval.prepare import Prepared, components, prepare, prepare_with
+from research_eval.prepare import Prepared, prepare, prepare_with
 from research_eval.registry import MODELS_MAP
 from research_eval.repair import Repair, repair
 from research_eval.spec import TransformerParams
@@ -175,11 +174,8 @@ def file_name(experiment: Experiment) -> str:
 
 def files_beside(experiment: Experiment) -> list[str]:
     """Return what a configuration names relative to its own folder: plug-ins and data."""
-    plugins = [name for _kind, name in components(experiment) if ".py:" in name]
-    values = experiment.config.dataset_params.model_dump().values()
-    paths = [value for value in values if isinstance(value, str)]
-    data = [path for path in paths if (experiment.base_dir / path).exists()]
-    return [name for name in (*plugins, *data) if not Path(name).expanduser().is_absolute()]
+    tree = experiment.config.model_dump(mode="json", by_alias=True)
+    return moving.files_beside(tree, experiment.base_dir)
 
 
 def _require_same_data(given: Experiment, made: Experiment) -> None:

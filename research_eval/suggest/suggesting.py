@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from research_eval.config import Experiment, config_hash, load_text
+from research_eval.config.moving import seen_from
 from research_eval.errors import ConfigError, DataError, Issue, did_you_mean
 from research_eval.files import replace_file, safe_name
-from research_eval.matching.arms import files_beside
 from research_eval.matching.cost import Counter
 from research_eval.prepare import prepare
 from research_eval.quantities import number
@@ -340,23 +339,8 @@ def write_files(suggestions: Sequence[Suggestion], past: Past, folder: Path) -> 
     bases = {arm.model_type: arm.recorded[-1].experiment for arm in past.arms.values()}
     paths = []
     for each in suggestions:
-        tree = _moved(each.config, bases[each.model_type], folder)
+        tree = seen_from(each.config, bases[each.model_type].base_dir, folder)
         path = folder / f"{safe_name(each.name)}.json"
         replace_file(path, json.dumps(tree, indent=2) + "\n")
         paths.append(path)
     return paths
-
-
-def _moved(tree: Any, experiment: Experiment, folder: Path) -> Any:
-    """Return the configuration with relative names of files as they are seen from a folder."""
-    names = {
-        name: os.path.relpath((experiment.base_dir / name).resolve(), folder.resolve())
-        for name in files_beside(experiment)
-    }
-
-    def moved(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: moved(inner) for key, inner in value.items()}
-        return names.get(value, value) if isinstance(value, str) else value
-
-    return moved(tree) if names else tree

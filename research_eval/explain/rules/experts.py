@@ -1,0 +1,209 @@
+"""The experts: who works, whether they differ, which paths are taken, and what was flagged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from research_eval.analysis.words import counted
+from research_eval.explain.commands import evaluate, rerun, sweep_around
+from research_eval.explain.finding import Command, Finding, Rule
+from research_eval.explain.pair import Pair
+from research_eval.explain.rules.training import LR
+from research_eval.explain.side import Side, exceeds, told
+
+PROPOSAL = "a proposal of this project"
+
+AUX, BIAS, DIVERSITY = (
+    f"model_params.{name}"
+    for name in ("aux_loss_weight", "bias_update_rate", "diversity_loss_weight")
+)
+
+
+def balanced_more(side: Side) -> tuple[Command, ...]:
+    """Run a side with more weight on whatever keeps its experts busy."""
+    balance = side.params.get("model_params.balance")
+    if balance == "none":
+        return rerun(side, {"model_params.balance": "aux"}, sweep=f"{AUX}=0.01,0.1")
+    for path in (BIAS,) if balance == "bias" else (AUX, DIVERSITY):
+        if side.params.get(path):
+            return sweep_around(side, path, (3, 10))
+        if path in side.params:
+            return rerun(side, {}, sweep=f"{path}=0.01,0.1")
+    return evaluate(side, "--routing", "uniform")
+
+
+def _slower(side: Side) -> tuple[Command, ...]:
+    return sweep_around(side, LR, (1 / 3, 1 / 10))
+
+
+def _calmer(side: Side) -> tuple[Command, ...]:
+    if side.params.get("model_params.z_loss_weight"):
+        return sweep_around(side, "model_params.z_loss_weight", (3, 10))
+    return _slower(side)
+
+
+def _chance(side: Side) -> tuple[Command, ...]:
+    return evaluate(side, "--routing", "random")
+
+
+FLAGS: Mapping[str, Callable[[Side], tuple[Command, ...]]] = {
+    "routing_collapse": balanced_more,
+    "dead_experts": balanced_more,
+    "one_path": balanced_more,
+    "identical_experts": _chance,
+    "router_without_gradient": _chance,
+    "uninformative_router": _chance,
+    "premature_saturation": _slower,
+    "router_logits_grow": _calmer,
+}
+"""Flags of the rules about collapse (R1 to R8), and what tests each."""
+
+
+def flagged(_pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
+    """Look for collapse that was noticed in training, and not on the other side."""
+    mine = [run for run in (*side.runs, *side.others) if not FLAGS.keys().isdisjoint(run.flags)]
+    names = [name for run in mine for name in run.flags if name in FLAGS]
+    theirs = {name for run in (*other.runs, *other.others) for name in run.flags}
+    only = [name for name in dict.fromkeys(names) if name not in theirs]
+    if len(only) < threshold:
+        return None
+    total = len(side.runs) + len(side.others)
+    reasons = {name: run.flags[name] for run in mine for name in only if name in run.flags}
+    listed = "; ".join(f"{name.replace('_', ' ')}, {why}" for name, why in reasons.items())
+    return Finding(
+        sentence=f"{counted(len(mine), 'run')} of {total} of {side.label} "
+        f"{'was' if len(mine) == 1 else 'were'} flagged in training: {listed}",
+        numbers={name: float(names.count(name)) for name in only},
+        strength=len(only) / threshold,
+        commands=FLAGS[only[0]](side),
+    )
+
+
+def dead(_pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
+    """Count experts with next to no tokens at the end."""
+    mine, theirs = (_dead(each) for each in (side, other))
+    if not len(mine) or mine.mean() < threshold:
+        return None
+    if len(theirs) and not exceeds(mine, theirs, threshold):
+        return None
+    experts = side.params.get("model_params.num_experts")
+    layers = sum(name.startswith("val_dead_experts_layer") for name in side.run.metrics) or 1
+    of = f" of {experts * layers}" if isinstance(experts, int) else ""
+    return Finding(
+        sentence=f"{told(mine)}{of} experts of {side.label} have less than a tenth of an even "
+        "share at the end" + (f", {told(theirs)} of {other.label}" if len(theirs) else ""),
+        numbers={"dead": float(mine.mean())},
+        strength=float(mine.mean()) / threshold,
+        commands=balanced_more(side),
+    )
+
+
+def _dead(side: Side) -> Any:
+    pool = side.values("val_pool_dead_experts")
+    return pool if len(pool) else side.over_layers("val_dead_experts_layer")
+
+
+def dropped(_pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
+    """Ask what share of its choices the capacity of experts turned away."""
+    mine, theirs = (each.by_layer("train_drop_rate_layer") for each in (side, other))
+    theirs = theirs if len(theirs) else np.zeros(1)
+    if not len(mine) or not exceeds(mine, theirs, threshold):
+        return None
+    return Finding(
+        sentence=f"the experts of {side.label} turned away {told(100 * mine)} % of what was sent "
+        f"to them in training, those of {other.label} {told(100 * theirs)} %",
+        numbers={"dropped": float(mine.mean())},
+        strength=float(mine.mean()) / threshold,
+        commands=rerun(side, {"model_params.capacity_factor": None}),
+    )
+
+
+def alike(_pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
+    """Ask whether coupled experts compute different things."""
+    mine, theirs = (each.by_layer("val_expert_similarity_layer") for each in (side, other))
+    if not len(mine) or mine.mean() <= threshold:
+        return None
+    if len(theirs) and not exceeds(mine, theirs, 0.0):
+        return None
+    return Finding(
+        sentence=f"the experts of {side.label} compute nearly the same: the mean cosine of their "
+        f"outputs is {told(mine)}" + (f", of {other.label} {told(theirs)}" if len(theirs) else ""),
+        numbers={"cosine": float(mine.mean())},
+        strength=(1 - threshold) / max(1 - float(mine.mean()), 1e-6),
+        commands=evaluate(side, "--routing", "uniform"),
+    )
+
+
+def few_paths(_pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
+    """Count the paths that are taken."""
+    mine, theirs = (each.values("val_effective_paths") for each in (side, other))
+    if not len(mine) or mine.mean() >= threshold:
+        return None
+    if len(theirs) and not exceeds(theirs, mine, 0.0):
+        return None
+    return Finding(
+        sentence=f"all paths through the experts of {side.label} are in effect {told(mine)}"
+        + (f", of {other.label} {told(theirs)}" if len(theirs) else "")
+        + ": nearly everything takes the same one",
+        numbers={"paths": float(mine.mean())},
+        strength=threshold / max(float(mine.mean()), 1.0),
+        commands=balanced_more(side),
+    )
+
+
+RULES = (
+    Rule(
+        name="collapse",
+        title="a collapse was flagged",
+        evidence="the flags R1 to R8 that `run` raises: "
+        + ", ".join(f"`{name}`" for name in FLAGS),
+        threshold=1,
+        limit="{} flag or more that no run of the other has",
+        reason="the thresholds of the flags themselves, in `research_eval/diagnostics/collapse.py`",
+        test="changes what the first flag is about: the balance, the learning rate, the z-loss",
+        find=flagged,
+    ),
+    Rule(
+        name="dead_experts",
+        title="dead experts",
+        evidence="`val_dead_experts` over layers, `val_pool_dead_experts`",
+        threshold=1,
+        limit="{} expert or more, and as many more than of the other",
+        reason="each is paid for and does nothing",
+        test="runs it with more weight on balance",
+        find=dead,
+    ),
+    Rule(
+        name="dropped_tokens",
+        title="dropped tokens",
+        evidence="`train_drop_rate` of each layer",
+        threshold=0.05,
+        limit="{} of the choices more than of the other",
+        reason=f"one in twenty tokens loses an expert; {PROPOSAL}",
+        test="runs it without a capacity",
+        find=dropped,
+    ),
+    Rule(
+        name="alike_experts",
+        title="experts that are alike",
+        evidence="`val_expert_similarity` of each layer",
+        threshold=0.9,
+        limit="a mean cosine above {}, and above that of the other",
+        reason=f"a flag is raised at 0.99; {PROPOSAL} for a warning before it",
+        test="evaluates it with couplings that are all alike",
+        find=alike,
+    ),
+    Rule(
+        name="few_paths",
+        title="one path",
+        evidence="`val_effective_paths`",
+        threshold=2.0,
+        limit="fewer than {} in effect, and fewer than of the other",
+        reason="below two the controller decides nothing for most",
+        test="runs it with more weight on balance",
+        find=few_paths,
+    ),
+)
