@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from research_eval.api import run
+    from research_eval.comparing import compare
     from research_eval.evaluation.evaluate import evaluate
     from research_eval.hpo import optimize
     from research_eval.recorded import load_data, load_model
@@ -31,6 +32,7 @@ __all__ = [
     "ROUTERS_MAP",
     "Store",
     "TrackedRun",
+    "compare",
     "evaluate",
     "load_data",
     "load_model",
@@ -45,6 +47,7 @@ _HOMES = {
     "ROUTERS_MAP": "registry",
     "Store": "store",
     "TrackedRun": "tracking",
+    "compare": "comparing",
     "evaluate": "evaluation.evaluate",
     "load_data": "recorded",
     "load_model": "recorded",

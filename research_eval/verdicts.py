@@ -40,6 +40,12 @@ def keep(reference: PluginReference, kind: str, task: Task, verdict: Verdict) ->
     written.replace(file)
 
 
+def find(reference: PluginReference, kind: str, task: Task) -> Verdict | None:
+    """Return the verdict on the present code of a plug-in; None if it was never checked."""
+    found = _read(_file(reference, kind, task))
+    return None if found is None else Verdict(**found)
+
+
 def flags(experiment: Experiment, task: Task) -> dict[str, str]:
     """Return what must stand beside the scores of a run with plug-ins: reasons by flag.
 
@@ -50,12 +56,12 @@ def flags(experiment: Experiment, task: Task) -> dict[str, str]:
         reference = plugin_reference(name, experiment.base_dir)
         if reference is None:
             continue
-        found = _read(_file(reference, kind, task))
+        found = find(reference, kind, task)
         if found is None:
-            unchecked.append(f"run research-eval check {_spelled(reference)}")
-        elif found["broken"]:
-            settings = f" with {', '.join(found['settings'])}" if found["settings"] else ""
-            broken.append(f"{_spelled(reference)}{settings} breaks: {' '.join(found['broken'])}")
+            unchecked.append(f"run research-eval check {spelled(reference)}")
+        elif found.broken:
+            settings = f" with {', '.join(found.settings)}" if found.settings else ""
+            broken.append(f"{spelled(reference)}{settings} breaks: {' '.join(found.broken)}")
     named = {"unchecked": unchecked, "check_broken": broken}
     return {flag: "; ".join(reasons) for flag, reasons in named.items() if reasons}
 
@@ -73,7 +79,7 @@ def _read(file: Path) -> dict[str, Any] | None:
     return found
 
 
-def _spelled(reference: PluginReference) -> str:
+def spelled(reference: PluginReference) -> str:
     """Return the name by which the command finds the plug-in from here."""
     here = Path.cwd()
     if reference.file.is_relative_to(here):

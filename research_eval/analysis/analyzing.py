@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.gathering import choose_datasets, gather
-from research_eval.analysis.output import file_name, find_outputs
+from research_eval.analysis.output import Output, file_name, find_outputs
 from research_eval.analysis.question import Request
 from research_eval.analysis.report import as_html
 from research_eval.analysis.section import Section, work_out
@@ -73,17 +73,38 @@ def analyze(
     datasets = choose_datasets(store, request)
     evidence = _gather_all(store, datasets, request, warn)
     require_writable(folder)
-    reports = []
-    for each in evidence:
-        sections = []
-        for output in wanted:
-            say(f"{each.dataset}: {output.title}")
-            sections.append(work_out(output, each))
-        files = _write(each, sections, folder)
-        if not only:
-            files.append(_write_report(each, sections, folder, command))
-        reports.append(Report(each, tuple(sections), tuple(files)))
-    return reports
+    page = None if only else command
+    return [report_on(each, wanted, folder, command=page, say=say) for each in evidence]
+
+
+def report_on(
+    evidence: Evidence,
+    outputs: Sequence[Output],
+    folder: Path,
+    *,
+    command: str | None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Work out and write some outputs about some evidence.
+
+    Args:
+        evidence: The runs.
+        outputs: In the order of the report.
+        folder: Where tables, pictures and the report are written.
+        command: What makes the report again; None writes no report in HTML.
+        say: Told what is being worked out.
+
+    Raises:
+        StoreError: If the folder cannot be written.
+    """
+    sections = []
+    for output in outputs:
+        say(f"{evidence.dataset}: {output.title}")
+        sections.append(work_out(output, evidence))
+    files = _write(evidence, sections, folder)
+    if command is not None:
+        files.append(_write_report(evidence, sections, folder, command))
+    return Report(evidence, tuple(sections), tuple(files))
 
 
 def _gather_all(

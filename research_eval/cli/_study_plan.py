@@ -105,31 +105,42 @@ COSTS = (
 
 def show_forecast(spec: StudySpec, crew: Crew, form: Format) -> None:
     """Print what is searched and what it would cost; nothing is recorded."""
-    from research_eval.executors import threads_each
-    from research_eval.hpo.configurations import Configurations
-    from research_eval.hpo.forecast import forecast
-
-    workers = max(1, crew.workers)
-    problem = Configurations(spec)
-    spaces = {arm: space.knobs for arm, space in problem.spaces.items()}
-    space = space_rows(ranges_of(spaces))
-    with display() as shown:
-        forecasts = forecast(problem, _Preparing(shown), num_threads=threads_each(workers))
-    costs = [_cost(each, len(spaces[each.arm])) for each in forecasts]
+    found = forecast_of(spec, crew)
+    costs = found["arms"]
     if form is Format.JSON:
-        write(to_json({"study": spec.name, "space": space, "arms": costs}))
+        write(to_json(found))
         return
     if form is Format.TABLE:
-        write(in_words(problem.spec, tuple(spaces)))
-        print_rows(space, SPACE, form)
+        write(found["in_words"])
+        print_rows(found["space"], SPACE, form)
         write("")
     print_rows(costs, COSTS, form)
+    workers = max(1, crew.workers)
     total = [sum(cost["seconds"][end] for cost in costs) / workers for end in (0, 1)]
     many = f"{workers} worker{'s' if workers > 1 else ''}"
     note(
         f"in all {_ends(duration, total)} with {many} if no trial is pruned, "
         "between the smallest and the largest configurations, at the pace of this machine now"
     )
+
+
+def forecast_of(spec: StudySpec, crew: Crew) -> dict[str, Any]:
+    """Return what a study searches and what it would cost, as JSON values."""
+    from research_eval.executors import threads_each
+    from research_eval.hpo.configurations import Configurations
+    from research_eval.hpo.forecast import forecast
+
+    problem = Configurations(spec)
+    spaces = {arm: space.knobs for arm, space in problem.spaces.items()}
+    threads = threads_each(max(1, crew.workers))
+    with display() as shown:
+        forecasts = forecast(problem, _Preparing(shown), num_threads=threads)
+    return {
+        "study": spec.name,
+        "in_words": in_words(problem.spec, tuple(spaces)),
+        "space": space_rows(ranges_of(spaces)),
+        "arms": [_cost(each, len(spaces[each.arm])) for each in forecasts],
+    }
 
 
 def _cost(found: Forecast, searched: int) -> dict[str, Any]:

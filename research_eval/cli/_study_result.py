@@ -140,19 +140,20 @@ def _print_trials(
 
 
 def _say_files(result: StudyResult) -> None:
-    note(f"all trials: {printable(_near(result.table))}")
+    note(f"all trials: {printable(near(result.table))}")
     for arm, file in result.files.items():
-        note(f"best of {printable(arm)}: {printable(_near(file))}")
+        note(f"best of {printable(arm)}: {printable(near(file))}")
 
 
-def _near(path: Path) -> str:
+def near(path: Path) -> str:
+    """Return a path as it is written from here."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _say_next(spec: StudySpec, result: StudyResult) -> None:
     if result.files and not spec.confirm:
-        files = [_near(file) for file in result.files.values()]
+        files = [near(file) for file in result.files.values()]
         first = next((run.seed or 0 for trial in result.best.values() for run in trial.runs), 0)
         seeds = f"{first + spec.seeds}-{first + spec.seeds + CONFIRMING_SEEDS - 1}"
         command = _command("run", *files, "--seeds", seeds)

@@ -216,7 +216,7 @@ def _plain(report: Report) -> dict[str, Any]:
             each.output.name: {
                 "sentences": list(each.sentences),
                 "notes": list(each.notes),
-                "rows": [] if each.table is None else _records(each.table),
+                "rows": [] if each.table is None else as_records(each.table),
             }
             for each in report.sections
         },
@@ -224,7 +224,8 @@ def _plain(report: Report) -> dict[str, Any]:
     }
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as JSON values."""
     return [
         {str(name): None if value != value else value for name, value in row.items()}
         for row in table.to_dict("records")
@@ -233,7 +234,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _rows(report: Report, name: str) -> list[dict[str, Any]]:
     section = report.section(name)
-    return [] if section is None or section.table is None else _records(section.table)
+    return [] if section is None or section.table is None else as_records(section.table)
 
 
 def _show_table(report: Report) -> None:

@@ -70,6 +70,40 @@ def check(
         raise RunError(f"{name} breaks {broken} of {concerned} promises")
 
 
+def require_kept(name: str, task: Task) -> None:
+    """Check a plug-in for a task, unless its present code was checked before.
+
+    Args:
+        name: `/path/file.py:Name`.
+        task: What it is going to be used for.
+
+    Raises:
+        RunError: If it breaks a promise.
+    """
+    from research_eval import verdicts
+    from research_eval.registry import PluginReference
+    from research_eval.testing.examination import Outcome, cases, kind_of
+
+    file, _, attribute = name.rpartition(":")
+    reference = PluginReference(Path(file), attribute)
+    spelled = printable(verdicts.spelled(reference))
+    found = verdicts.find(reference, kind_of(name, Path.cwd()), task)
+    if found is None:
+        note(f"{spelled} is checked")
+        promises = [each.examine() for case in cases(name, task=task) for each in case.promises]
+        rows = [{**asdict(each), "tasks": (task,)} for each in promises]
+        _keep_verdict(name, (), rows)
+        broken = [each.promise for each in promises if each.outcome is Outcome.BROKEN]
+    else:
+        broken = list(found.broken)
+    if broken:
+        raise RunError(
+            f"{spelled} breaks {len(broken)} of its promises, so its scores could not be compared: "
+            f"{' '.join(broken)} See research-eval check {spelled}"
+        )
+    note(f"{spelled} keeps its promises")
+
+
 def _examine(case: Case, form: Format) -> Iterator[dict[str, Any]]:
     """Yield the findings of a case as rows and show each as soon as it is known."""
     say = write_now if form is Format.TABLE else note
