@@ -20,6 +20,7 @@ from research_eval.cli import (
     bundles,
     catalog,
     check,
+    compare,
     configs,
     dashboard,
     datasets,
@@ -52,6 +53,7 @@ app.command("run")(run.run)
 app.command("hpo")(hpo.hpo)
 app.command("suggest")(suggest.suggest)
 app.command("match")(match.match)
+app.command("compare")(compare.compare)
 app.command("analyze")(analyze.analyze)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
