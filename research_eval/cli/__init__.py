@@ -31,6 +31,7 @@ from research_eval.cli import (
     hpo,
     match,
     new,
+    reproduce,
     run,
     runs,
     studies,
@@ -56,6 +57,7 @@ app.command("match")(match.match)
 app.command("compare")(compare.compare)
 app.command("analyze")(analyze.analyze)
 app.command("evaluate")(evaluate.evaluate)
+app.command("reproduce")(reproduce.reproduce)
 app.command("explain")(explain.explain)
 app.add_typer(studies.app, name="studies")
 editing.add_to(runs.app)

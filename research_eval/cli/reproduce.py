@@ -14,6 +14,7 @@ from research_eval.cli._crew import Crew, GpusOption, WorkersOption
 from research_eval.cli._options import FormatOption, is_setting, split_commas
 from research_eval.cli._progress import display
 from research_eval.cli._render import Column, Format, note, number, print_rows, printable
+from research_eval.cli.run import AgainOption
 from research_eval.errors import ConfigError, ResearchEvalError, RunError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def reproduce(
     output: OutputOption = None,
     workers: WorkersOption = 1,
     gpus: GpusOption = None,
+    again: AgainOption = False,
     dry_run: DryRunOption = False,
     database: ResultsOption = None,
     form: FormatOption = Format.TABLE,
@@ -88,7 +90,9 @@ def reproduce(
     )
     if not dry_run:
         note(tuned)
-        _carry_out(opened, checked, _place(folder, settings or (), database), crew, form)
+        jobs, originals = _jobs(checked, opened, again=again)
+        place = _place(folder, settings or (), database)
+        _carry_out(opened, jobs, originals, place, crew=crew, form=form)
     problems = [each.problem for each in checked if each.problem is not None]
     if problems:
         raise _first(problems)
@@ -121,6 +125,7 @@ def _looked_at(
     with display() as shown:
         checked = check(originals, settings, OneRun("checking", shown))
     _say_environment(differences(originals))
+    _say_threads(checked)
     _say_code(checked, bundle)
     _say_data(checked)
     return bundle, checked
@@ -145,6 +150,14 @@ def _say_environment(found: Sequence[Difference]) -> None:
     ]
     print_rows(rows, columns, Format.TABLE, stderr=True)
     note("another environment may change the last digits of results, or more")
+
+
+def _say_threads(checked: Sequence[Checked]) -> None:
+    for recorded, here in dict.fromkeys(each.threads for each in checked if each.problem is None):
+        told = "not recorded" if recorded is None else f"{recorded} recorded"
+        own = "as torch chooses" if here is None else f"{here} here"
+        change = "" if recorded == here else "; another number may change the last digits"
+        note(f"CPU threads: {told}, {own}{change}")
 
 
 def _say_code(checked: Sequence[Checked], bundle: Bundle) -> None:
@@ -194,11 +207,16 @@ def _place(folder: Path, settings: Sequence[str], database: str | None) -> str |
 
 
 def _carry_out(
-    bundle: Bundle, checked: Sequence[Checked], url: str | Path, crew: Crew, form: Format
+    bundle: Bundle,
+    jobs: Sequence[Job],
+    originals: Sequence[Sequence[Original]],
+    url: str | Path,
+    *,
+    crew: Crew,
+    form: Format,
 ) -> None:
     from research_eval import executors
 
-    jobs, originals = _jobs(checked, bundle)
     if not jobs:
         return
     crew = crew.at_most(len(jobs))
@@ -217,7 +235,9 @@ def _carry_out(
     _conclude(comparisons, url)
 
 
-def _jobs(checked: Sequence[Checked], bundle: Bundle) -> tuple[list[Job], list[list[Original]]]:
+def _jobs(
+    checked: Sequence[Checked], bundle: Bundle, *, again: bool
+) -> tuple[list[Job], list[list[Original]]]:
     """Return what is to be done, and the recorded runs that each job repeats."""
     from research_eval.jobs import Job
 
@@ -227,7 +247,7 @@ def _jobs(checked: Sequence[Checked], bundle: Bundle) -> tuple[list[Job], list[l
             key = (each.config_json, each.original.base_dir, each.original.record.seed or 0)
             repeated.setdefault(key, []).append(each.original)
     jobs = [
-        Job(text, base_dir, seed, f"{bundle.path.name}: {originals[0].record.experiment_id}")
+        Job(text, base_dir, seed, f"{bundle.path.name}: {originals[0].record.experiment_id}", again)
         for (text, base_dir, seed), originals in repeated.items()
     ]
     return jobs, list(repeated.values())

@@ -12,7 +12,7 @@ from research_eval.config import Experiment, config_hash, load_text
 from research_eval.errors import ConfigError, DataError, ResearchEvalError
 from research_eval.prepare import prepare
 from research_eval.records import RunRecord
-from research_eval.reproduction.original import Original
+from research_eval.reproduction.original import Original, threads_of
 from research_eval.training.device import resolve_device
 from research_eval.training.progress import Watcher
 
@@ -33,6 +33,11 @@ class Checked:
     config_json: str
     is_same_code: bool = False
     problem: ResearchEvalError | None = None
+
+    @property
+    def threads(self) -> tuple[int | None, int | None]:
+        """CPU threads that are recorded, and those that it will run with here."""
+        return self.original.threads, threads_of(self.config_json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ Verdict = Literal["bit-equal", "within seed spread", "outside", "not equal"]
 
 FEWEST_SEEDS = 3
 CONFIDENCE = 0.99
-SCORES = ("final_", "last_", "best_")
-"""Beginnings of the names of metrics that a seed determines; times and speeds are no scores."""
+SCORES = ("final_", "last_", "best_val_")
+"""Beginnings of the names of metrics that a seed determines; times and speeds are none."""
 
 Group = tuple[str | None, ...]
 

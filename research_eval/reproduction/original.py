@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from research_eval.errors import ConfigError, StoreError
+from research_eval.errors import ConfigError, ResearchEvalError, StoreError
 from research_eval.files import replace_file
 from research_eval.records import Artifact, RunRecord, RunStatus
 from research_eval.registry import plugin_reference
@@ -50,9 +52,15 @@ class Original:
     @property
     def threads(self) -> int | None:
         """CPU threads that it ran with; None if that is not recorded."""
-        asked = json.loads(self.config_json)["training_params"]["num_threads"]
+        asked = threads_of(self.config_json)
         recorded: int | None = json.loads(self.record.env_details_json).get("threads")
         return asked or recorded
+
+
+def threads_of(config_json: str) -> int | None:
+    """Return the CPU threads that a configuration asks for; None if it leaves them open."""
+    asked: int | None = json.loads(config_json)["training_params"].get("num_threads")
+    return asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +97,7 @@ def open_bundle(path: Path, folder: Path) -> Bundle:
     manifest = check_bundle(path)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    _claim(folder, sha256, path)
-    with Store.open(folder / RECORDED, create=True) as store:
+    with _claimed(folder, sha256, path), Store.open(folder / RECORDED, create=True) as store:
         import_bundle(store, path, as_new=False)
         records = sorted(store.runs(), key=lambda record: record.id)
         is_original = {record.experiment_id: _can_run(record) for record in records}
@@ -100,19 +107,27 @@ def open_bundle(path: Path, folder: Path) -> Bundle:
     return Bundle(path, sha256, bool(manifest.get("anonymous")), originals, others)
 
 
-def _claim(folder: Path, sha256: str, path: Path) -> None:
-    """Make the folder, or find that it is of the same bundle."""
+@contextmanager
+def _claimed(folder: Path, sha256: str, path: Path) -> Iterator[None]:
+    """Make the folder, or find that it is of the same bundle; a bad bundle leaves none."""
     owner = folder / _OWNER
+    is_new = not folder.exists()
     if owner.exists():
         if owner.read_text().strip() != sha256:
             raise ConfigError(
                 f"{folder} holds what was made of another bundle than {path}; name another folder "
                 "with --output"
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif not is_new and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; name a new folder with --output")
     else:
         replace_file(owner, f"{sha256}\n")
+    try:
+        yield
+    except ResearchEvalError:
+        if is_new:
+            shutil.rmtree(folder)
+        raise
 
 
 def _can_run(record: RunRecord) -> bool:

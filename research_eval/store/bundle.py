@@ -255,7 +255,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except zipfile.BadZipFile as error:
         raise _damaged(path, str(error)) from error
     except OSError as error:
-        raise StoreError(f"{path} cannot be unpacked: {error}") from error
+        raise StoreError(f"{path} cannot be unpacked: {error.strerror or error}") from error
 
 
 def _read_manifest(bundle: zipfile.ZipFile, path: Path) -> dict[str, Any]:
