@@ -11,8 +11,8 @@ Everything is a function from evidence (the runs that count) to a table, and fro
 picture and to sentences. Neither torch nor the models are needed.
 """
 
-from research_eval.analysis.analyzing import Report, analyze
+from research_eval.analysis.analyzing import Report, analyze, analyze_again
 from research_eval.analysis.plotting import plot
 from research_eval.analysis.question import Request
 
-__all__ = ["Report", "Request", "analyze", "plot"]
+__all__ = ["Report", "Request", "analyze", "analyze_again", "plot"]

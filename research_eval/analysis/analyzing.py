@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING
 
 from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.gathering import choose_datasets, gather
-from research_eval.analysis.output import Output, file_name, find_outputs
+from research_eval.analysis.output import Output, find_outputs
+from research_eval.analysis.paper.lock import LOCK_FILE, Lock
 from research_eval.analysis.question import Request
-from research_eval.analysis.report import as_html
-from research_eval.analysis.section import Section, work_out
+from research_eval.analysis.rendering import (
+    Page,
+    Rendered,
+    anonymous,
+    render,
+    without_identities,
+)
+from research_eval.analysis.section import Section
+from research_eval.anonymity import Anonymizer
 from research_eval.errors import ConfigError, did_you_mean
 from research_eval.files import replace_file, require_writable
 
@@ -46,6 +54,8 @@ def analyze(
     folder: Path,
     only: Collection[str] = (),
     command: str = "research-eval analyze",
+    paper_width: float | None = None,
+    on_removed: Callable[[Anonymizer], None] | None = None,
     say: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> list[Report]:
@@ -57,6 +67,10 @@ def analyze(
         folder: Where tables, pictures and reports are written; it is made if need be.
         only: Names of outputs; empty for all of them and a report in HTML.
         command: What makes the same again, for the report.
+        paper_width: Inches of a column: tables in LaTeX, figures as PDF, and a lock that pins both
+            are written too.
+        on_removed: Told what was removed from all that is written, so that it does not say who made
+            the runs; None removes nothing.
         say: Told what is being worked out.
         warn: Told which data set is left out, and why, while others are not.
 
@@ -64,17 +78,84 @@ def analyze(
         ConfigError: If a name means nothing, or nobody recorded the metric, on any data set.
         StoreError: If there are no runs, or the folder cannot be written.
     """
+    outputs = _named(only)
+    datasets = choose_datasets(store, request)
+    evidence = _gather_all(store, datasets, request, warn)
+    require_writable(folder)
+    page = Page(command=None if only else command, paper_width=paper_width)
+    anonymizer = None if on_removed is None else _anonymizer(evidence)
+    rendered = [_rendered(each, outputs, page, anonymizer, say) for each in evidence]
+    reports = [_write(each, folder) for each in rendered]
+    if paper_width is not None:
+        lock = Lock.of(evidence, rendered, page, anonymizer)
+        replace_file(folder / LOCK_FILE, lock.text())
+    if on_removed is not None and anonymizer is not None:
+        on_removed(anonymizer)
+    return reports
+
+
+def analyze_again(
+    store: Store,
+    lock_file: Path,
+    *,
+    folder: Path,
+    on_removed: Callable[[Anonymizer], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Report]:
+    """Write what an earlier call wrote, to the byte, from the runs that its lock pins.
+
+    Args:
+        store: Open for reading; runs that it has gained since do not count.
+        lock_file: What that call wrote beside the tables.
+        folder: Where everything is written.
+        on_removed: Told what was removed, if the lock is of an anonymous report.
+        say: Told what is being worked out.
+
+    Raises:
+        ConfigError: If the file is no lock, or other bytes come out here; nothing is written.
+        StoreError: If runs are missing or changed, or the folder cannot be written; likewise.
+    """
+    lock = Lock.read(lock_file)
+    evidence = lock.evidence(store)
+    require_writable(folder)
+    anonymizer = _anonymizer(evidence) if lock.is_anonymous else None
+    outputs = find_outputs()
+    rendered = [_rendered(each, outputs, lock.page, anonymizer, say) for each in evidence]
+    lock.require_same(rendered)
+    reports = [_write(each, folder) for each in rendered]
+    replace_file(folder / LOCK_FILE, lock.text())
+    if anonymizer is not None:
+        on_removed(anonymizer)
+    return reports
+
+
+def _named(only: Collection[str]) -> list[Output]:
+    """Return the outputs of these names, all if there are none."""
     outputs = find_outputs()
     for name in only:
         if name not in {output.name for output in outputs}:
             known = (output.name for output in outputs)
             raise ConfigError(f"there is no output '{name}'; {did_you_mean(name, known)}")
-    wanted = [output for output in outputs if not only or output.name in only]
-    datasets = choose_datasets(store, request)
-    evidence = _gather_all(store, datasets, request, warn)
-    require_writable(folder)
-    page = None if only else command
-    return [report_on(each, wanted, folder, command=page, say=say) for each in evidence]
+    return [output for output in outputs if not only or output.name in only]
+
+
+def _anonymizer(evidence: Sequence[Evidence]) -> Anonymizer:
+    return Anonymizer.of(
+        run for each in evidence for run in (*each.runs.values(), *each.evaluations)
+    )
+
+
+def _rendered(
+    evidence: Evidence,
+    outputs: Sequence[Output],
+    page: Page,
+    anonymizer: Anonymizer | None,
+    say: Callable[[str], None],
+) -> Rendered:
+    if anonymizer is None:
+        return render(evidence, outputs, page, say)
+    clean = anonymous(evidence, anonymizer)
+    return without_identities(render(clean, outputs, page, say), anonymizer)
 
 
 def report_on(
@@ -97,14 +178,7 @@ def report_on(
     Raises:
         StoreError: If the folder cannot be written.
     """
-    sections = []
-    for output in outputs:
-        say(f"{evidence.dataset}: {output.title}")
-        sections.append(work_out(output, evidence))
-    files = _write(evidence, sections, folder)
-    if command is not None:
-        files.append(_write_report(evidence, sections, folder, command))
-    return Report(evidence, tuple(sections), tuple(files))
+    return _write(render(evidence, outputs, Page(command=command), say), folder)
 
 
 def _gather_all(
@@ -129,25 +203,14 @@ def _gather_all(
     return found
 
 
-def _write(evidence: Evidence, sections: Sequence[Section], folder: Path) -> list[Path]:
-    """Write tables and pictures, and remove those of an earlier call that this one cannot make."""
+def _write(rendered: Rendered, folder: Path) -> Report:
+    """Write the files, and remove those of an earlier call that this one cannot make."""
     written = []
-    for section in sections:
-        stem, table = section.output.stem(evidence), section.table
-        csv = None if table is None else table.to_csv(index=False, lineterminator="\n")
-        for suffix, content in ((".csv", csv), (".png", section.picture)):
-            path = folder / f"{stem}{suffix}"
-            if content is None:
-                path.unlink(missing_ok=True)
-            else:
-                replace_file(path, content)
-                written.append(path)
-    return written
-
-
-def _write_report(
-    evidence: Evidence, sections: Sequence[Section], folder: Path, command: str
-) -> Path:
-    path = folder / f"{file_name(evidence.dataset)}_report.html"
-    replace_file(path, as_html(evidence, sections, command))
-    return path
+    for name, content in rendered.contents.items():
+        path = folder / name
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            replace_file(path, content)
+            written.append(path)
+    return Report(rendered.evidence, rendered.sections, tuple(written))

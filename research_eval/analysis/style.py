@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from io import BytesIO
 from operator import itemgetter
 from typing import Any
@@ -62,19 +63,60 @@ class Picture(Figure):
             return to_png(self), {"width": width, "height": height}
 
 
+PAPER_RC: Any = {
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.titlesize": 8,
+    "figure.constrained_layout.h_pad": 0.02,
+    "figure.constrained_layout.w_pad": 0.02,
+    "font.size": 7.5,
+    "grid.linewidth": 0.4,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.2,
+    "pdf.fonttype": 42,  # outlines as TrueType, which every publisher takes; type 3 is refused
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+}
+"""What is other in a figure that is printed at its own size."""
+
+PANEL = 2.4
+"""Inches that a panel needs on paper beside another one."""
+
+LEAST_SCALE = 0.62
+"""A figure is made less high than on the screen by at most this factor: letters keep their size."""
+
+_paper_width: ContextVar[float | None] = ContextVar("paper_width", default=None)
+
+
 @contextmanager
-def house() -> Iterator[None]:
-    """Draw in the style of the house; whoever calls an output's `draw` does it inside."""
-    with mpl.rc_context(RC), warnings.catch_warnings():
-        # A name may hold any character; one that the font lacks is drawn as a box.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
+def house(paper_width: float | None = None) -> Iterator[None]:
+    """Draw in the style of the house; whoever calls an output's `draw` does it inside.
+
+    Args:
+        paper_width: Inches that every figure is wide, for print; None leaves it to the figure.
+    """
+    token = _paper_width.set(paper_width)
+    try:
+        with mpl.rc_context(RC | (PAPER_RC if paper_width else {})), warnings.catch_warnings():
+            # A name may hold any character; one that the font lacks is drawn as a box.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            yield
+    finally:
+        _paper_width.reset(token)
+
+
+def side_by_side(most: int) -> int:
+    """Return how many panels fit beside each other, at most so many."""
+    width = _paper_width.get()
+    return most if width is None else max(1, min(most, int(width / PANEL)))
 
 
 def figure(
     width: float = 7.0, height: float = 3.6, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, list[Axes]]:
     """Return an empty figure, in inches, and its axes from left to right, from top to bottom.
+
+    On paper it is as wide as the paper asks, and its height shrinks with its width.
 
     Args:
         width: Of the whole figure.
@@ -83,6 +125,9 @@ def figure(
         columns: See `rows`.
         options: For `Figure.subplots`, such as `sharey=True` or `width_ratios=(2, 1)`.
     """
+    paper = _paper_width.get()
+    if paper is not None:
+        width, height = paper, height * min(1.0, max(paper / width, LEAST_SCALE))
     made = Picture(figsize=(width, height), layout="constrained")
     axes = made.subplots(rows, columns, squeeze=False, **options)
     return made, list(axes.flat)
@@ -90,6 +135,17 @@ def figure(
 
 _TICKS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))
 """Within a decade, of an axis up to one decade long, up to three, and longer."""
+
+
+def _ticks(low: float, high: float) -> tuple[float, ...]:
+    """Return where ticks stand within a decade; on narrow paper there are fewer, but two."""
+    place = int(high > 10 * low) + int(high > 1000 * low)
+    width = _paper_width.get()
+    if width is None or width >= 2 * PANEL:
+        return _TICKS[place]
+    fewer = _TICKS[min(place + 1, len(_TICKS) - 1)]
+    found = LogLocator(subs=fewer).tick_values(low, high)
+    return fewer if sum(low <= each <= high for each in found) > 1 else _TICKS[place]
 
 
 def log_scale(axes: Axes, *, x: bool = False, y: bool = False) -> None:
@@ -100,16 +156,23 @@ def log_scale(axes: Axes, *, x: bool = False, y: bool = False) -> None:
     for axis, is_meant in ((axes.xaxis, x), (axes.yaxis, y)):
         if is_meant:
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
-            low, high = axis.get_view_interval()
-            axis.set_major_locator(
-                LogLocator(subs=_TICKS[int(high > 10 * low) + int(high > 1000 * low)])
-            )
+            axis.set_major_locator(LogLocator(subs=_ticks(*axis.get_view_interval())))
             axis.set_major_formatter(FuncFormatter(_plain))
             axis.set_minor_formatter(NullFormatter())
 
 
+def _room(characters: int, on_paper: float) -> int:
+    """Return how many characters fit, on paper at most so many to an inch of the figure."""
+    width = _paper_width.get()
+    return characters if width is None else min(characters, int(on_paper * width))
+
+
 def short(name: str, most: int = MAX_NAME) -> str:
     """Return a name that fits into a picture: of a longer one both ends; tables have the whole."""
+    return _cut(name, _room(most, 6))
+
+
+def _cut(name: str, most: int) -> str:
     if len(name) <= most:
         return name
     tail = most // 2
@@ -120,7 +183,7 @@ def versus(first: str, second: str) -> str:
     """Return two names as that of a row, on two lines if they are too long for one."""
     names = short(first), short(second)
     line = " vs ".join(names)
-    return line if len(line) <= MAX_ROW else "\nvs ".join(names)
+    return line if len(line) <= _room(MAX_ROW, 8) else "\nvs ".join(names)
 
 
 def label_rows(axes: Axes, names: Sequence[str], notes: Sequence[str]) -> None:
@@ -133,7 +196,8 @@ def label_rows(axes: Axes, names: Sequence[str], notes: Sequence[str]) -> None:
         names: Of the rows.
         notes: One for each row.
     """
-    told = ["\n".join(short(line, MAX_ROW) for line in name.split("\n")) for name in names]
+    most = _room(MAX_ROW, 8)
+    told = ["\n".join(_cut(line, most) for line in name.split("\n")) for name in names]
     axes.set_yticks(range(len(names)), told, color=INK)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -188,4 +252,12 @@ def to_png(made: Figure) -> bytes:
     """Return a figure as PNG; the same figure gives the same bytes."""
     buffer = BytesIO()
     made.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def to_pdf(made: Figure) -> bytes:
+    """Return a figure as PDF; the same figure gives the same bytes, without date or maker."""
+    buffer = BytesIO()
+    nobody = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    made.savefig(buffer, format="pdf", metadata=nobody)
     return buffer.getvalue()

@@ -37,8 +37,18 @@ def plus_minus(value: float, half: float) -> str:
     """Return `value ± half`, both to the second digit of `half`."""
     if not math.isfinite(half) or half <= 0:
         return number(value)
-    places = max(0, 1 - math.floor(math.log10(half)))
+    places = _places(half)
     return f"{value:.{places}f} ± {half:.{places}f}"
+
+
+def interval(low: float, high: float) -> str:
+    """Return `[low, high]`, both to the second digit of half the width, which is above 0."""
+    places = _places((high - low) / 2)
+    return f"[{low:.{places}f}, {high:.{places}f}]"
+
+
+def _places(half: float) -> int:
+    return max(0, 1 - math.floor(math.log10(half)))
 
 
 def rounded(value: float) -> str:

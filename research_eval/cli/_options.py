@@ -24,6 +24,10 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to print res
 MAX_SEEDS = 10_000
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72.27}  # pt as TeX has it
+WIDTHS = (3.0, 12.0)
+"""Inches between which a figure can be drawn: letters keep their size, so less is illegible."""
+
 _NEXT_SETTING = re.compile(r",(?=[A-Za-z_]\w*(?:\.\w+)*=)")
 _SETTING = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*=", re.ASCII)
 
@@ -85,6 +89,27 @@ def parse_time(text: str | None, option: str) -> float | None:
             f"write a time as in 90, 30m or 2h, not '{text}'", param_hint=option
         )
     return seconds
+
+
+def parse_width(text: str, option: str) -> float:
+    """Return inches, as in 3.25in, 8.5cm, 84mm or 234pt.
+
+    Raises:
+        typer.BadParameter: If it cannot be read so, or nothing legible is so wide.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(in|cm|mm|pt)", text.strip(), re.ASCII)
+    if not found:
+        raise typer.BadParameter(
+            f"write a width as in 3.25in, 8.5cm, 84mm or 234pt, not '{text}'", param_hint=option
+        )
+    inches = float(found[1]) * _INCHES[found[2]]
+    low, high = WIDTHS
+    if not low <= inches <= high:
+        raise typer.BadParameter(
+            f"'{text}' is {inches:.3g} inches; figures are legible from {low:g} to {high:g} inches",
+            param_hint=option,
+        )
+    return inches
 
 
 def seeds_in_words(seeds: list[int]) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from research_eval.cli._options import DbOption, FormatOption, split_commas
+from research_eval.cli._anonymity import show_removed
+from research_eval.cli._options import DbOption, FormatOption, parse_width, split_commas
 from research_eval.cli._render import (
     Column,
     Format,
@@ -30,9 +31,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from research_eval.analysis import Report, Request
+    from research_eval.anonymity import Anonymizer
 
 PROGRESS_AFTER_S = 2.0
 BEST_RUNS = "best_runs"
+COLUMN_WIDTH = "3.25in"
+
+WITH_LOCK = frozenset({"context", "lock", "output_dir", "database", "form"})
+"""Arguments that may stand beside a lock; everything else is what it pins."""
 
 
 class FailedAs(StrEnum):
@@ -101,9 +107,32 @@ AblationOption = Annotated[
     str | None,
     typer.Option(metavar="GROUP", help="Compare the runs of this group with their base."),
 ]
+PaperOption = Annotated[
+    bool,
+    typer.Option(
+        "--paper",
+        help="Also tables in LaTeX, figures as PDF, and paper.lock.json, which pins the runs.",
+    ),
+]
+WidthOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LENGTH",
+        help=f"With --paper, width of a figure: in, cm, mm or pt; {COLUMN_WIDTH} by default.",
+    ),
+]
+LockOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write what a paper.lock.json pins again, to the byte."),
+]
+AnonymousOption = Annotated[
+    bool,
+    typer.Option("--anonymous", help="Write nothing that says who made the runs, and list it."),
+]
 
 
 def analyze(
+    context: typer.Context,
     dataset_name: DatasetsOption = None,
     model_types: ModelsOption = None,
     metric_to_optimize: MetricOption = None,
@@ -121,6 +150,10 @@ def analyze(
     any_code: AnyCodeOption = False,
     failed_as: FailedAsOption = FailedAs.DROP,
     ablation: AblationOption = None,
+    paper: PaperOption = False,
+    width: WidthOption = None,
+    lock: LockOption = None,
+    anonymous: AnonymousOption = False,
     database: DbOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -128,31 +161,81 @@ def analyze(
 
     Every picture has its table as CSV beside it; the report of a data set is one HTML file.
     """
+    only = _only(locals())
+    if lock is not None:
+        _require_alone(context)
+        reports = _analyze_again(lock, output_dir, database)
+    else:
+        inches = _paper_width(width, is_paper=paper, only=only)
+        on_removed = show_removed if anonymous else None
+        reports = _analyze(_request(locals()), output_dir, only, database, inches, on_removed)
+    _show(reports, form)
+    _say_what_next(reports, output_dir, is_paper=paper or lock is not None)
+
+
+def _only(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the outputs that alone are asked for; none means all."""
+    asked = {BEST_RUNS: "summary", "pareto_params": "params_plot", "pareto_latency": "latency_plot"}
+    if given["everything"]:
+        return ()
+    return tuple(output for output, argument in asked.items() if given[argument])
+
+
+def _request(given: Mapping[str, Any]) -> Request:
+    """Return what is asked, from every option by the name of its argument."""
     from research_eval.analysis import Request
 
-    asked = {BEST_RUNS: summary, "pareto_params": params_plot, "pareto_latency": latency_plot}
-    only = () if everything else tuple(name for name, is_asked in asked.items() if is_asked)
-    request = Request(
-        datasets=tuple(split_commas(dataset_name)),
-        arms=tuple(split_commas(model_types)),
-        goal=metric_to_optimize,
-        filter=condition,
-        project=project,
-        study=study,
-        any_code=any_code,
-        candidate=candidate,
-        baselines=tuple(split_commas(baseline)),
-        margin=margin,
-        failed_as="worst" if failed_as is FailedAs.WORST else "drop",
-        ablation=ablation,
+    same = ("project", "study", "any_code", "candidate", "margin", "ablation")
+    return Request(
+        datasets=tuple(split_commas(given["dataset_name"])),
+        arms=tuple(split_commas(given["model_types"])),
+        goal=given["metric_to_optimize"],
+        filter=given["condition"],
+        baselines=tuple(split_commas(given["baseline"])),
+        failed_as="worst" if given["failed_as"] is FailedAs.WORST else "drop",
+        **{name: given[name] for name in same},
     )
-    reports = _analyze(request, output_dir, only, database)
-    _show(reports, form)
-    _say_what_next(reports)
+
+
+def _paper_width(width: str | None, *, is_paper: bool, only: tuple[str, ...]) -> float | None:
+    """Return the inches that figures for a paper are wide; None without --paper.
+
+    Raises:
+        typer.BadParameter: If options contradict each other, or it is no width.
+    """
+    if not is_paper:
+        if width is not None:
+            raise typer.BadParameter("is about figures for a paper: --paper", param_hint="--width")
+        return None
+    if only:
+        raise typer.BadParameter("writes everything; leave out the --run options", param_hint="--paper")
+    return parse_width(width or COLUMN_WIDTH, "--width")
+
+
+def _require_alone(context: typer.Context) -> None:
+    """Check that nothing is asked beside a lock.
+
+    Raises:
+        typer.BadParameter: If something is.
+    """
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in WITH_LOCK and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                f"says what was asked, {parameter.opts[0]} included; leave that out, or make a "
+                "new lock with --paper",
+                param_hint="--lock",
+            )
 
 
 def _analyze(
-    request: Request, folder: Path, only: tuple[str, ...], database: str | None
+    request: Request,
+    folder: Path,
+    only: tuple[str, ...],
+    database: str | None,
+    paper_width: float | None,
+    on_removed: Callable[[Anonymizer], None] | None,
 ) -> list[Report]:
     from research_eval import analysis
 
@@ -163,8 +246,19 @@ def _analyze(
             folder=folder,
             only=only,
             command=shlex.join(["research-eval", *_words()]),
+            paper_width=paper_width,
+            on_removed=on_removed,
             say=_after(PROGRESS_AFTER_S),
             warn=lambda line: note(printable(line)),
+        )
+
+
+def _analyze_again(lock: Path, folder: Path, database: str | None) -> list[Report]:
+    from research_eval import analysis
+
+    with reading(database) as store:
+        return analysis.analyze_again(
+            store, lock, folder=folder, on_removed=show_removed, say=_after(PROGRESS_AFTER_S)
         )
 
 
@@ -272,12 +366,19 @@ def _show_table(report: Report) -> None:
             note(printable(f"{section.output.title}: {'; '.join(section.notes)}"))
 
 
-def _say_what_next(reports: Iterable[Report]) -> None:
+def _say_what_next(reports: Iterable[Report], folder: Path, *, is_paper: bool) -> None:
+    from research_eval.analysis.paper.lock import LOCK_FILE
+
     written = [path for report in reports for path in report.files]
     pages = [path for path in written if path.suffix == ".html"]
-    folders = {path.parent for path in written}
-    for folder in folders:
-        what = "1 file" if len(written) == 1 else f"{len(written)} files"
-        note(f"{what} written to {printable(folder)}")
+    lock = [folder / LOCK_FILE] if is_paper else []
+    count = len(written) + len(lock)
+    note(f"{'1 file' if count == 1 else f'{count} files'} written to {printable(folder)}")
+    if is_paper:
+        tables = ", ".join(path.name for path in written if path.suffix == ".tex")
+        note(f"for \\input, with \\usepackage{{booktabs}}: {printable(tables or 'nothing')}")
     for page in pages or written[:1]:
         note(f"next: open {printable(shlex.quote(str(page)))}")
+    for path in lock:
+        again = f"research-eval analyze --lock {shlex.quote(str(path))}"
+        note(f"the same bytes later: {printable(again)}")

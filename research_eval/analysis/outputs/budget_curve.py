@@ -188,13 +188,20 @@ def _crossings(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
 def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
     """Return the curves over trials and, where they can be compared, over seconds."""
     has_seconds = _why_no_seconds(trials_of(evidence)) is None
+    panels = {"trials": "trials", **({"seconds": "training time (s)"} if has_seconds else {})}
+    columns = min(style.side_by_side(2), len(panels))
+    rows = len(panels) // columns
     made, axes = style.figure(
-        width=9.6 if has_seconds else 6.4, columns=2 if has_seconds else 1, sharey=True
+        width=4.8 * columns if columns > 1 else 6.4,
+        height=3.6 * rows,
+        rows=rows,
+        columns=columns,
+        sharey=True,
     )
-    _panel(axes[0], frame, "trials", "trials", evidence)
-    axes[0].set_ylabel(f"best {evidence.question.label}")
-    if has_seconds:
-        _panel(axes[1], frame, "seconds", "training time (s)", evidence)
+    for panel, (x, label) in zip(axes, panels.items(), strict=True):
+        _panel(panel, frame, x, label, evidence)
+    for panel in axes[::columns]:
+        panel.set_ylabel(f"best {evidence.question.label}")
     return made
 
 
@@ -215,12 +222,12 @@ def _panel(axes: Axes, frame: pd.DataFrame, x: str, label: str, evidence: Eviden
         axes.axvline(common, color=style.MUTED, linestyle=":", linewidth=1)
         axes.annotate(
             f"common budget: {common:,.0f}",
-            (common, 1),
+            (common, 0 if evidence.question.is_max else 1),  # where curves are not at their ends
             xycoords=("data", "axes fraction"),
-            xytext=(-4, -2),
+            xytext=(-4, 2 if evidence.question.is_max else -2),
             textcoords="offset points",
             ha="right",
-            va="top",
+            va="bottom" if evidence.question.is_max else "top",
             color=style.MUTED,
         )
     style.log_scale(axes, x=True)

@@ -191,8 +191,8 @@ def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
     return told
 
 
-def sentence(row: pd.Series[Any], evidence: Evidence) -> str:
-    """Return what one contrast shows."""
+def sentence(row: pd.Series[Any], evidence: Evidence, *, with_costs: bool = True) -> str:
+    """Return what one contrast shows, of a verdict also at what cost."""
     question = evidence.question
     first, second = row["first"], row["second"]
     if row["obstacle"]:
@@ -212,7 +212,8 @@ def sentence(row: pd.Series[Any], evidence: Evidence) -> str:
     winner, loser = (first, second) if row["verdict"] == "better" else (second, first)
     half = (row["high"] - row["low"]) / 2
     by = words.difference_with_half(row["delta"], half, question)
-    return f"{winner} beats {loser} by {by}{_at_costs(row, winner == first)}, {n}, {p_holm}."
+    costs = _at_costs(row, winner == first) if with_costs else ""
+    return f"{winner} beats {loser} by {by}{costs}, {n}, {p_holm}."
 
 
 def _open(row: pd.Series[Any], question: Question, first: str, second: str) -> str:
@@ -241,12 +242,17 @@ def _at_costs(row: pd.Series[Any], is_first: bool) -> str:
     times = [f"{number(ratio[axis.column])} times the {axis.label}" for axis in unequal]
     told = [f"at equal {words.listed(axis.label for axis in equal)}"] if equal else []
     told += [f"with {words.listed(times)}"] if unequal else []
+    axes = {axis: [r for r in _ROLES if row[f"matched_{r}"] == axis] for axis in _matched_on(row)}
     matched = [
-        f" ({row[role]} was matched on {row[f'matched_{role}']})"
-        for role in _ROLES
-        if row[f"matched_{role}"]
+        f" ({words.listed(row[role] for role in roles)} {'was' if len(roles) == 1 else 'were'} "
+        f"matched on {axis})"
+        for axis, roles in axes.items()
     ]
     return "".join([" " if told else "", " but ".join(told), *matched])
+
+
+def _matched_on(row: pd.Series[Any]) -> list[str]:
+    return [axis for role in _ROLES if (axis := row[f"matched_{role}"])]
 
 
 def draw(table: pd.DataFrame, evidence: Evidence) -> Figure:

@@ -107,7 +107,7 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
     if not shown:
         raise NothingToShowError("what was recorded of experts is in the table only")
     require_course(frame.loc[frame["measure"].isin(shown), "step"])
-    columns = min(3, len(shown))
+    columns = min(style.side_by_side(3), len(shown))
     rows = -(-len(shown) // columns)
     made, axes = style.figure(
         width=3.4 * columns, height=2.5 * rows, rows=rows, columns=columns, sharex=True

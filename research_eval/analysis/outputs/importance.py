@@ -173,7 +173,7 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
     if known.empty:
         raise NothingToShowError(f"no architecture has {MIN_TRIALS} trials of a parameter")
     shown = {arm: rows.head(MAX_BARS)[::-1] for arm, rows in by_arm(known, evidence)}
-    columns = min(2, len(shown))
+    columns = min(style.side_by_side(2), len(shown))
     lines = -(-len(shown) // columns)
     tallest = max(map(len, shown.values()))
     made, axes = style.figure(

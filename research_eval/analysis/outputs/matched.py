@@ -47,7 +47,7 @@ def sentences(table: pd.DataFrame, evidence: Evidence) -> list[str]:
     """Say of each pair who is better, and in which costs it is equal."""
     told = []
     for _, row in table.head(MAX_TOLD).iterrows():
-        said = f"At {row['group']}: {sentence(row, evidence)}"
+        said = f"At {row['group']}: {sentence(row, evidence, with_costs=False)}"
         known = {axis.column: row[axis.column] for axis in equal_costs.AXES}
         costs = equal_costs.in_words(known)
         told.append(f"{said} Cost of {row['first']} over {row['second']}: {costs}.")

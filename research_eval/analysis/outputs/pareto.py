@@ -144,7 +144,7 @@ def _front(cost: Cost, own: pd.DataFrame, where: str, evidence: Evidence) -> lis
 def draw(cost: Cost, frame: pd.DataFrame, evidence: Evidence) -> Figure:
     """Return one panel for each condition of measurement."""
     conditions = list(dict.fromkeys(frame["condition"]))[:MAX_PANELS]
-    columns = min(2, len(conditions))
+    columns = min(style.side_by_side(2), len(conditions))
     rows = -(-len(conditions) // columns)
     made, axes = style.figure(
         width=4.8 * columns if columns > 1 else 6.4,

@@ -183,10 +183,17 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
     kinds = list(dict.fromkeys(frame["by"]))
     names = {by: _names(_drawn(frame, by), by) for by in kinds}
     tallest = max(map(len, names.values()))
+    columns = style.side_by_side(len(kinds))
+    rows = -(-len(kinds) // columns)
     made, axes = style.figure(
-        width=1.0 + 4.2 * len(kinds), height=1.2 + 0.4 * tallest, columns=len(kinds)
+        width=1.0 + 4.2 * columns,
+        height=0.4 + (0.8 + 0.4 * tallest) * rows,
+        rows=rows,
+        columns=columns,
     )
-    for panel, by in zip(axes, kinds, strict=True):
+    for unused in axes[len(kinds) :]:
+        unused.remove()
+    for panel, by in zip(axes, kinds, strict=False):
         _panel(panel, _drawn(frame, by), names[by], evidence)
         panel.set_title(f"by {by}")
     colour = style.colours(evidence.arms)

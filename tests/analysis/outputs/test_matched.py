@@ -37,6 +37,7 @@ def test_what_was_matched_to_a_configuration_is_compared_with_its_runs_only(lab)
     assert (row["n_first"], row["mean_first"]) == (5, pytest.approx(0.809))  # not the large ones
     assert (row["axis"], row["target"], row["equal"]) == ("active_params", 1000.0, "active_params")
     assert sentence.startswith("At 1 k active parameters: moe beats dense by 1.14 ± 0.80 points")
+    assert sentence.count("active parameters") == 2  # what is matched, and that it is equal
     assert "Cost of moe over dense: equal in active parameters (1.005); not known:" in sentence
     (among_all,) = contrasts.frame(lab.evidence(candidate="moe")).to_dict("records")
     assert among_all["mean_first"] == pytest.approx(0.955)
