@@ -10,6 +10,7 @@ import tokenize
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from html.entities import codepoint2name
 from typing import Any
 from urllib.parse import quote
 
@@ -319,6 +320,8 @@ def _spellings(text: str) -> set[str]:
         for spelling in (
             json.dumps(each)[1:-1],
             html.escape(each),
+            html.escape(each).encode("ascii", "xmlcharrefreplace").decode(),
+            "".join(f"&{n};" if (n := codepoint2name.get(ord(c))) else c for c in each),
             quote(each),
             quote(each, safe=""),
             each.replace("\\", "\\\\"),

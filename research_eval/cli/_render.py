@@ -105,7 +105,7 @@ def print_rows(
         columns: How keys appear in a table.
         form: Which form.
         title: Stands above a table.
-        stderr: Whether a table goes to the terminal at stderr, before the results on stdout.
+        stderr: Whether a table goes to stderr, before the results on stdout.
     """
     match form:
         case Format.JSON:
@@ -247,7 +247,8 @@ def _show(out: Console, table: Table) -> None:
         return
     with out.capture() as captured:
         out.print(table)
-    write("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    text = "\n".join(line.rstrip() for line in captured.get().splitlines())
+    (note if out.stderr else write)(text)
 
 
 def _fitting(rows: Sequence[Row], columns: Sequence[Column], width: int) -> list[Column]:
