@@ -321,7 +321,7 @@ def _spellings(text: str) -> set[str]:
             json.dumps(each)[1:-1],
             html.escape(each),
             html.escape(each).encode("ascii", "xmlcharrefreplace").decode(),
-            "".join(f"&{n};" if (n := codepoint2name.get(ord(c))) else c for c in each),
+            each.translate({code: f"&{name};" for code, name in codepoint2name.items()}),
             quote(each),
             quote(each, safe=""),
             each.replace("\\", "\\\\"),
