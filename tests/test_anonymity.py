@@ -36,6 +36,10 @@ def anonymizer():
         ("/v/lib/python3/site-packages/torch/nn.py", "anon_path_1/site-packages/torch/nn.py"),
         ("~/secret/x.csv", "anon_path_1/x.csv"),
         ("%2Fhome%2Fwunderlich%2Fmy%20project", "anon_path_1"),
+        (
+            "WunderlichRouter myWunderlich2 Wunderlichs",
+            "anon_user_1Router myWunderlich2 Wunderlichs",
+        ),
         ("wunderlich_router WUNDERLICH", "anon_user_1_router anon_user_1"),
         ("on gpu07, that is gpu07.cs.acme.edu", "on anon_host_1, that is anon_host_2"),
         ("Jos\\u00e9 M\\u00fcller, Jose\u0301 Mu\u0308ller", "anon_person_1, anon_person_1"),
@@ -95,14 +99,18 @@ def test_json_is_read_before_names_are_looked_for(anonymizer):
 def test_a_program_computes_what_it_did(anonymizer):
     source = (
         '"""By José Müller <jmueller@acme.edu>."""\n'
-        "wunderlich_scale = 8\n"
+        "from other import wunderlich\n"
+        "wunderlich_scale = wunderlich.jmueller(router=8)\n"
+        "class WunderlichRouter: pass\n"
         "def f(q, k):  # see /home/wunderlich/my project/notes.txt\n"
         "    return q@k.mt /k/q, '/data/acme/x.csv'\n"
     )
     found = anonymizer.source(source)
     ast.parse(found)
     assert "q@k.mt /k/q" in found
-    assert not any(word in found for word in ("José", "wunderlich", "acme"))
+    assert "anon_user_1_scale = wunderlich.jmueller(router=8)" in found, "not its own to rename"
+    assert "class anon_user_1Router" in found
+    assert not any(word in found for word in ("José", "Wunderlich", "acme"))
 
 
 def test_the_account_says_what_was_removed_and_where(anonymizer):

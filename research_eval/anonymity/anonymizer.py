@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import io
 import json
@@ -11,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from html.entities import codepoint2name
+from itertools import accumulate
 from typing import Any
 from urllib.parse import quote
 
@@ -110,7 +112,11 @@ class Anonymizer:
         by_length = sorted(spellings, key=len, reverse=True)
         places = [s for s in by_length if spellings[s].kind in PLACES]
         words = [s for s in by_length if spellings[s].kind not in PLACES]
-        known_words = rf"(?<![^\W_])(?:{_any(words)})(?![^\W_])"
+        in_names = [s.capitalize() for s in words if s.isalpha() and s.isascii()]
+        known_words = (
+            rf"(?<![^\W_])(?:{_any(words)})(?![^\W_])"
+            rf"|(?-i:(?:(?<![^\W_])|(?<=[a-z0-9]))(?:{_any(in_names)})(?=[A-Z]|(?![^\W_])))"
+        )
         known_places = rf"(?:{_any(places)})(?![\w-])(?:/{_SEGMENT})*"
         self._words = re.compile(known_words, re.IGNORECASE)
         self._all = re.compile(
@@ -149,25 +155,27 @@ class Anonymizer:
     def source(self, text: str, where: str = "") -> str:
         """Return a Python program without what identifies, which computes what it did.
 
-        Shapes count only in its comments and strings: `q@k.t` is no address.
+        Shapes count only in its comments and strings: `q@k.t` is no address. Of its names those
+        change that it gives itself, since the others belong to what it imports.
         """
         try:
             tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+            own = _own_names(ast.parse(text))
         except (tokenize.TokenError, SyntaxError):
             return self.text(text, where)
-        lines = text.splitlines(keepends=True)
-        starts = [0]
-        for line in lines:
-            starts.append(starts[-1] + len(line))
-        told, end = [], 0
-        names = {"COMMENT", "STRING", "FSTRING_MIDDLE"}
+        starts = [0, *accumulate(len(line) for line in io.StringIO(text))]
+        told, done = [], 0
         for token in tokens:
-            if tokenize.tok_name[token.type] in names:
-                begin = starts[token.start[0] - 1] + token.start[1]
-                told.append(self._only_words(text[end:begin], where))
-                end = starts[token.end[0] - 1] + token.end[1]
-                told.append(self.text(text[begin:end], where))
-        return "".join([*told, self._only_words(text[end:], where)])
+            begin, end = (starts[row - 1] + column for row, column in (token.start, token.end))
+            if token.type == tokenize.NAME and token.string in own:
+                changed = self._only_words(token.string, where)
+            elif tokenize.tok_name[token.type] in ("COMMENT", "STRING", "FSTRING_MIDDLE"):
+                changed = self.text(text[begin:end], where)
+            else:
+                continue
+            told += [text[done:begin], changed]
+            done = end
+        return "".join([*told, text[done:]])
 
     def tree(self, value: Any, where: str = "", name: str = "") -> Any:
         """Return nested JSON values without what identifies, in keys and values.
@@ -309,6 +317,24 @@ class Anonymizer:
         removed.count += 1
         removed.example = removed.example or where
         return placeholder
+
+
+def _own_names(program: ast.Module) -> set[str]:
+    """Return the names that a program defines: of functions, classes, variables, attributes."""
+    names: set[str | None] = set()
+    for node in ast.walk(program):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                names.add(node.name)
+            case ast.arg():
+                names.add(node.arg)
+            case ast.alias():
+                names.add(node.asname)
+            case ast.Name(ctx=ast.Store()):
+                names.add(node.id)
+            case ast.Attribute(ctx=ast.Store()):
+                names.add(node.attr)
+    return {name for name in names if name}
 
 
 def _spellings(text: str) -> set[str]:

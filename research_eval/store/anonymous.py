@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import sqlite3
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
@@ -105,15 +104,12 @@ def _anonymized(content: bytes, source: Path, anonymizer: Anonymizer) -> bytes:
 
 def _program(text: str, source: Path, anonymizer: Anonymizer) -> str:
     changed = anonymizer.source(text, f"the file {source.name}")
-    with suppress(SyntaxError):
-        ast.parse(text)
-        try:
-            ast.parse(changed)
-        except SyntaxError as error:
-            raise StoreError(
-                f"{source} would be no program without the names in it: line {error.lineno}; take "
-                "them out of its source and record the run again"
-            ) from error
+    left = anonymizer.left_in(changed.encode())
+    if left:
+        raise StoreError(
+            f"{source} names '{left[0]}', which something that it imports is called; take it out "
+            "of the source and record the run again"
+        )
     return changed
 
 
