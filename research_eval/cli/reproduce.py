@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,10 +50,6 @@ OutputOption = Annotated[
         "--output", "-o", metavar="FOLDER", help="Where all goes; by default BUNDLE_reproduced."
     ),
 ]
-ResultsOption = Annotated[
-    str | None,
-    typer.Option("--db", metavar="URL", help="Record the runs there instead of in the folder."),
-]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check environment, code and data; run nothing.")
 ]
@@ -69,13 +66,11 @@ def reproduce(
     gpus: GpusOption = None,
     again: AgainOption = False,
     dry_run: DryRunOption = False,
-    database: ResultsOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Carry out the runs of a bundle again, and say whether the same comes out.
 
-    Nothing is written outside of the output folder. The same command continues what was
-    interrupted.
+    Your own database is not touched. The same command continues what was interrupted.
     """
     from research_eval.allocator import tune_allocator
 
@@ -89,10 +84,11 @@ def reproduce(
         bundle, folder, settings or (), split_commas(only), seeds, trust=trust
     )
     if not dry_run:
-        note(tuned)
         jobs, originals = _jobs(checked, opened, again=again)
-        place = _place(folder, settings or (), database)
-        _carry_out(opened, jobs, originals, place, crew=crew, form=form)
+        if jobs:
+            note(tuned)
+            place = _place(folder, settings or ())
+            _carry_out(opened, jobs, originals, place, crew=crew, form=form)
     problems = [each.problem for each in checked if each.problem is not None]
     if problems:
         raise _first(problems)
@@ -115,7 +111,7 @@ def _looked_at(
     groups = len({each.group for each in originals})
     note(
         f"bundle: {printable(path)}, {len(originals)} of {len(bundle.originals)} runs, "
-        f"{groups} configurations, sha256 {bundle.sha256[:16]}"
+        f"{groups} {'configuration' if groups == 1 else 'configurations'}, sha256 {bundle.sha256[:16]}"
     )
     for kind, count in bundle.left_out.items():
         note(f"not run again: {count} x {kind}")
@@ -167,8 +163,16 @@ def _say_code(checked: Sequence[Checked], bundle: Bundle) -> None:
         note("code: the source is what was recorded")
     for group in _by_group(others):
         changed = bundle.is_anonymous and group[0].plugins
-        why = "; names were taken out of its plug-in" if changed else ""
+        why = "; names were taken out of its plug-in" if changed else _recorded_by(group[0])
         note(f"code: the source of {_ids(group)} is not what was recorded{why}")
+
+
+def _recorded_by(original: Original) -> str:
+    """Return which version of the program made a run, as the end of a sentence."""
+    packages = json.loads(original.record.env_details_json).get("packages", {})
+    commit = original.record.git_commit
+    where = f", in a checkout at {commit[:12]}" if commit else ""
+    return printable(f", by research-eval {packages.get('research-eval')}{where}")
 
 
 def _say_data(checked: Sequence[Checked]) -> None:
@@ -198,41 +202,39 @@ def _ids(originals: Sequence[Original]) -> str:
 # ------------------------------------------------------------------------------ running, judging
 
 
-def _place(folder: Path, settings: Sequence[str], database: str | None) -> str | Path:
+def _place(folder: Path, settings: Sequence[str]) -> Path:
     """Return where runs are recorded; those that are carried out otherwise have their own place."""
     from research_eval.files import safe_name
 
     name = "_".join(["reproduced", *sorted(settings)])
-    return database or folder / f"{safe_name(name)}.db"
+    return folder / f"{safe_name(name)}.db"
 
 
 def _carry_out(
     bundle: Bundle,
     jobs: Sequence[Job],
     originals: Sequence[Sequence[Original]],
-    url: str | Path,
+    place: Path,
     *,
     crew: Crew,
     form: Format,
 ) -> None:
     from research_eval import executors
 
-    if not jobs:
-        return
     crew = crew.at_most(len(jobs))
     batch = Batch(jobs)
-    note(f"database: {printable(url)}")
+    note(f"database: {printable(place)}")
     try:
         with display() as batch.display:
             if crew == Crew():
-                executors.run_here(jobs, url, batch)
+                executors.run_here(jobs, place, batch)
             else:
-                executors.run_in_workers(jobs, url, batch, workers=crew.workers, gpus=crew.gpus)
+                executors.run_in_workers(jobs, place, batch, workers=crew.workers, gpus=crew.gpus)
     finally:
         comparisons = _comparisons(bundle, batch, originals)
         _show(comparisons, form)
     batch.raise_if_incomplete()
-    _conclude(comparisons, url)
+    _conclude(comparisons, place)
 
 
 def _jobs(
@@ -306,7 +308,7 @@ def _signed(value: float) -> str:
     return "0" if value == 0 else f"{value:+.2g}"
 
 
-def _conclude(comparisons: Sequence[Comparison], url: str | Path) -> None:
+def _conclude(comparisons: Sequence[Comparison], place: Path) -> None:
     """Say in a line what came out.
 
     Raises:
@@ -323,9 +325,9 @@ def _conclude(comparisons: Sequence[Comparison], url: str | Path) -> None:
     if outside:
         raise RunError(
             f"{len(outside)} runs have scores outside of the spread of seeds: "
-            f"{', '.join(sorted(outside))}; research-eval runs show ID --db {url} has what came out"
+            f"{', '.join(sorted(outside))}; research-eval runs show ID --db {place} has what came out"
         )
-    note(f"next: research-eval runs list --db {printable(url)}")
+    note(f"next: research-eval runs list --db {printable(place)}")
 
 
 def _first(problems: Sequence[ResearchEvalError]) -> ResearchEvalError:

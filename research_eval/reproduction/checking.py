@@ -81,11 +81,10 @@ def check(
 def _checked(original: Original, settings: Sequence[str], watcher: Watcher) -> Checked:
     record = original.record
     try:
-        experiment = _with_settings(original, settings)
+        plain = _as_recorded(original)
     except ConfigError as error:
-        if settings:
-            raise
         return Checked(original, original.config_json, problem=error)
+    experiment = _with_settings(plain, settings, record.experiment_id)
     text = experiment.config.model_dump_json(by_alias=True, exclude_unset=True)
     try:
         prepared = prepare(experiment, watcher)
@@ -103,21 +102,27 @@ def _checked(original: Original, settings: Sequence[str], watcher: Watcher) -> C
     return Checked(original, text, prepared.code_hash == record.code_hash, problem)
 
 
-def _with_settings(original: Original, settings: Sequence[str]) -> Experiment:
-    """Return the experiment as it is to be carried out: with the recorded threads, or the given."""
+def _as_recorded(original: Original) -> Experiment:
+    """Return the experiment with the number of threads that it ran with."""
     source = f"run {original.record.experiment_id}"
     plain = load_text(original.config_json, base_dir=original.base_dir, source=source)
-    if original.threads is not None:
-        plain = plain.with_fields({"training_params.num_threads": original.threads})
+    if original.threads is None:
+        return plain
+    return plain.with_fields({"training_params.num_threads": original.threads})
+
+
+def _with_settings(plain: Experiment, settings: Sequence[str], run_id: str) -> Experiment:
     if not settings:
         return plain
     text = plain.config.model_dump_json(by_alias=True, exclude_unset=True)
-    changed = load_text(text, overrides=settings, base_dir=original.base_dir, source=source)
+    changed = load_text(
+        text, overrides=settings, base_dir=plain.base_dir, source=" ".join(settings)
+    )
     if config_hash(changed) != config_hash(plain):
         raise ConfigError(
-            f"{' '.join(settings)} would change what run {original.record.experiment_id} computes; "
-            "a reproduction can change only how: training_params.num_threads, "
-            "training_params.device, dataset_params.path"
+            f"{' '.join(settings)} would change what run {run_id} computes; a reproduction can "
+            "change only how: training_params.num_threads, training_params.device, "
+            "dataset_params.path"
         )
     return changed
 
