@@ -126,6 +126,61 @@ class TestWhatIsShown:
         assert set(cli("analyze", "--dataset-name", "imdb", "--format", "json").json) == {"imdb"}
 
 
+# ------------------------------------------------------------------------------ for a paper
+
+
+def test_a_paper_and_its_lock_and_how_to_have_the_same_later(cli, compared):
+    said = cli("analyze", "--candidate", "moe", "--paper", "--width", "84mm", "--output-dir", "a")
+    assert said.code == 0, said.err
+    assert {"parity_results.tex", "parity_contrasts.pdf", "paper.lock.json"} <= written("a")
+    assert f"{len(written('a'))} files written to a" in said.err
+    assert said.err.splitlines()[-1] == (
+        "the same bytes later: research-eval analyze --lock a/paper.lock.json"
+    )
+    record(compared, "moe", 0.99, 7)
+    assert cli("analyze", "--lock", "a/paper.lock.json", "--output-dir", "b").code == 0
+    assert written("a") == written("b")
+    assert all(Path("a", n).read_bytes() == Path("b", n).read_bytes() for n in written("a"))
+    assert cli("runs", "delete", "run0").code == 0
+    said = cli("analyze", "--lock", "a/paper.lock.json", "--output-dir", "c")
+    assert said.code == 4
+    assert "in the trash (research-eval runs restore ID): run0" in said.errors[0]
+    assert not Path("c").exists()
+
+
+def test_without_paper_nothing_is_written_for_one(cli, compared):
+    record(compared, host="zeus-lab-17", project="musterlab-private")
+    cli("analyze")
+    assert not [name for name in written() if name.endswith((".tex", ".pdf", ".lock.json"))]
+    said = cli("analyze", "--anonymous")
+    assert said.code == 0, said.err
+    assert "musterlab-private" in said.err  # what was removed is told to the author
+    assert not any(b"musterlab" in Path("analysis_reports", n).read_bytes() for n in written())
+
+
+@pytest.mark.usefixtures("compared")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--width", "3.25in"], "for a paper: --paper"),
+        (["--paper", "--width", "3.25"], "write a width as in 3.25in, 8.5cm, 84mm or 234pt"),
+        (["--paper", "--width", "-3in"], "write a width as in"),
+        (["--paper", "--width", "1in"], "'1in' is 1 inches; figures are legible from 3 to 12"),
+        (["--paper", "--width", "400mm"], "'400mm' is 15.7 inches"),
+        (["--paper", "--run-summary-table"], "leave out the --run options"),
+        (["--lock", "nothing.json"], "nothing.json cannot be read: No such file"),
+        (["--lock", "x", "--candidate", "moe"], "says what was asked, --candidate included"),
+        (["--lock", "x", "--anonymous"], "says what was asked, --anonymous included"),
+        (["--lock", "experiment_results.db"], "is no lock of version 1"),
+    ],
+)
+def test_mistakes_about_papers(cli, options, told):
+    said = cli("analyze", *options)
+    assert said.code == 2
+    assert told in said.errors[0]
+    assert not Path("analysis_reports").exists()
+
+
 @pytest.mark.usefixtures("compared")
 def test_no_torch_no_registry_no_optuna():
     code = (

@@ -8,6 +8,7 @@ import typer
 from research_eval.cli._options import (
     is_setting,
     parse_seeds,
+    parse_width,
     seeds_in_words,
     split_commas,
     split_settings,
@@ -114,3 +115,17 @@ def test_ids_are_cut_only_as_far_as_they_differ():
     assert distinct_length(["aaaaaaaaaaaa", "bbbbbbbbbbbb"]) == 8
     assert distinct_length(["aaaaaaaaaaaa", "aaaaaaaaabbb"]) == 10
     assert distinct_length([]) == 8
+
+
+@pytest.mark.parametrize(
+    ("given", "inches"),
+    [("3.25in", 3.25), (" 8.5 cm", 3.346), ("84mm", 3.307), ("234.8775pt", 3.25), ("12in", 12)],
+)
+def test_widths_are_read_in_the_units_of_print(given, inches):
+    assert parse_width(given, "--width") == pytest.approx(inches, abs=0.001)
+
+
+@pytest.mark.parametrize("given", ["", "3.25", "in", "3,25in", "3.25 px", "1e3mm", "2.9in", "13in"])
+def test_no_widths(given):
+    with pytest.raises(typer.BadParameter):
+        parse_width(given, "--width")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from research_eval.analysis import equal_costs, words
-from research_eval.analysis.arms import Chosen
+from research_eval.analysis.arms import Chosen, choose_all
 from research_eval.analysis.comparing import Plan, plan
 from research_eval.analysis.evidence import Evidence
 from research_eval.analysis.output import file_name
@@ -40,7 +40,7 @@ def tables(sections: Iterable[Section], evidence: Evidence) -> Mapping[str, str 
     contrasts, matched, ablation = (found.get(n) for n in ("contrasts", "matched", "ablation"))
     question = evidence.question
     made = {
-        "results": None if contrasts is None else _results(evidence, contrasts),
+        "results": _results(evidence, contrasts),
         "contrasts": None if contrasts is None else _contrasts(contrasts, question),
         "matched": None if matched is None else _matched(evidence, matched),
         "ablation": None if ablation is None else _ablation(ablation, question),
@@ -86,10 +86,15 @@ def _lines(family: Plan, contrasts: pd.DataFrame, sign: int) -> list[_Line]:
     return [_Line(arm, family.chosen.get(arm), arm == bold) for arm in arms]
 
 
-def _results(evidence: Evidence, contrasts: pd.DataFrame) -> str:
+def _results(evidence: Evidence, contrasts: pd.DataFrame | None) -> str | None:
+    """Return what stands for each arm of the contrasts; of one arm alone if there is no other."""
+    notes = _notes(evidence)
+    if contrasts is None:
+        lines = [_Line(arm, chosen, False) for arm, chosen in choose_all(evidence).items()]
+        return _table_of_results([(evidence, None, lines)], notes) if lines else None
     family = plan(evidence)
     lines = _lines(family, contrasts, evidence.question.sign)
-    notes = [*_notes(evidence), BOLD if family.is_planned else NO_BOLD]
+    notes.append(BOLD if family.is_planned else NO_BOLD)
     if family.limit is not None:
         tried = words.counted(family.limit, "configuration")
         notes.append(f"tuning budgets differed: each stands by its best of the first {tried}")
