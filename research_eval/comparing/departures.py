@@ -85,7 +85,7 @@ def _confirmations(plan: Plan, records: Records) -> Iterator[str]:
         for seed in sorted((seeds & runs.keys()) - done):
             yield f"Seed {seed} of the confirmation of {arm} ended as {runs[seed].status}."
         if more := sorted(s for s in runs.keys() - seeds if s is not None):
-            yield f"{arm} was also run on {_seeds(more)}, which were not planned."
+            yield f"{arm} was also run on {_seeds(more)}, which {_were(len(more))} not planned."
         others = [t for t in records.trials if t.arm == arm and t.confirmed and t != winner]
         for trial in others:
             yield f"Trial {trial.number} of {arm} was confirmed too, though it is not the winner."
@@ -95,10 +95,14 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {words.listed(map(str, seeds))}"
 
 
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
 def _deleted(records: Records) -> Iterator[str]:
     if records.deleted:
-        were = "was" if records.deleted == 1 else "were"
-        yield f"{words.counted(records.deleted, 'run')} {were} deleted (runs list --deleted)."
+        runs = words.counted(records.deleted, "run")
+        yield f"{runs} {_were(records.deleted)} deleted (runs list --deleted)."
 
 
 def _changes(plan: Plan, records: Records) -> Iterator[str]:
@@ -126,12 +130,14 @@ def _versions(plan: Plan, records: Records) -> Iterator[str]:
         others = {version: n for version, n in versions.items() if version != planned}
         for version, count in others.items():
             runs = words.counted(count, "run")
-            yield f"{runs} were made with {name} {version}, but {planned} was planned."
+            made = f"{runs} {_were(count)} made with {name} {version}"
+            yield f"{made}, but {planned} was planned."
     for arm, code in plan.made_by["code"].items():
         own = [run for run in records.runs if run.arm == arm and run.code_hash is not None]
         count = sum(run.code_hash != code for run in own)
         if count:
-            yield f"{count} of {len(own)} runs of {arm} were made by other code than planned."
+            made = f"{count} of {len(own)} runs of {arm} {_were(count)} made"
+            yield f"{made} by other code than planned."
 
 
 def _costs(plan: Plan, records: Records) -> Iterator[str]:

@@ -111,7 +111,7 @@ def _table(output: Output, table: pd.DataFrame | None) -> list[str]:
     if table is None:
         return ["No run of any arm came to a score."]
     names = [name for name in output.shown or table.columns if name in table.columns]
-    shown = table[names].dropna(axis="columns", how="all")
+    shown = table[names].replace("", None).dropna(axis="columns", how="all")
     rows = [[cell(str(n), v) for n, v in row.items()] for row in shown.to_dict("records")]
     head = [str(name).replace("_", " ") for name in shown.columns]
     lines = [head, ["---"] * len(head), *rows]

@@ -15,7 +15,13 @@ from typing import Any
 import torch
 
 from research_eval.config import Experiment, load_text
-from research_eval.errors import CollapsedError, ConfigError, DivergedError, StoppedError
+from research_eval.errors import (
+    CollapsedError,
+    ConfigError,
+    DivergedError,
+    NoMatchError,
+    StoppedError,
+)
 from research_eval.hpo.configurations import Configurations
 from research_eval.knobs import is_number
 from research_eval.prepare import Plan, Prepared, build_network, plan, prepare, prepare_with
@@ -94,7 +100,8 @@ def _extreme(problem: Configurations, arm: str, dataset: Dataset, end: _End) -> 
     """Return an arm's configuration with everything that changes costs at one end.
 
     Numbers are at their least or their greatest. Of other options the one counts that takes the
-    fewest or the most operations. How weights are updated stays at its defaults.
+    fewest or the most operations. How weights are updated stays at its defaults. If the study
+    scales to a cost that no model at that end can have, the model is that of the defaults.
     """
     knobs = {
         path: knob.corners()
@@ -111,7 +118,12 @@ def _extreme(problem: Configurations, arm: str, dataset: Dataset, end: _End) -> 
                 plans[option] = made.flops, made.memory_bytes
         if plans:
             values[path] = end(plans, key=plans.__getitem__)
-    return prepare_with(dataset, _experiment(problem, arm, values))
+    try:
+        experiment = _experiment(problem, arm, values)
+    except NoMatchError:
+        others = {path: v for path, v in values.items() if not path.startswith("model_params.")}
+        experiment = _experiment(problem, arm, others)
+    return prepare_with(dataset, experiment)
 
 
 def _experiment(problem: Configurations, arm: str, values: Mapping[str, Any]) -> Experiment:
