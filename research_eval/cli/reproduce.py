@@ -109,9 +109,10 @@ def _looked_at(
     bundle = open_bundle(path, folder)
     originals = choose(bundle, only, seeds)
     groups = len({each.group for each in originals})
+    kinds = "configuration" if groups == 1 else "configurations"
     note(
         f"bundle: {printable(path)}, {len(originals)} of {len(bundle.originals)} runs, "
-        f"{groups} {'configuration' if groups == 1 else 'configurations'}, sha256 {bundle.sha256[:16]}"
+        f"{groups} {kinds}, sha256 {bundle.sha256[:16]}"
     )
     for kind, count in bundle.left_out.items():
         note(f"not run again: {count} x {kind}")
@@ -277,7 +278,7 @@ def _show(comparisons: Sequence[Comparison], form: Format) -> None:
     rows = [_row(each) for each in comparisons if form is not Format.TABLE or each.metric in SHOWN]
     columns = [
         Column("run", "run", is_fixed=True),
-        Column("seed", "seed", str, is_number=True),
+        Column("seed", "seed", str, is_number=True, is_optional=True),
         Column("metric", "metric", is_fixed=True),
         Column("recorded", "recorded", number, is_number=True),
         Column("obtained", "obtained", number, is_number=True),
@@ -325,7 +326,7 @@ def _conclude(comparisons: Sequence[Comparison], place: Path) -> None:
     if outside:
         raise RunError(
             f"{len(outside)} runs have scores outside of the spread of seeds: "
-            f"{', '.join(sorted(outside))}; research-eval runs show ID --db {place} has what came out"
+            f"{', '.join(sorted(outside))}; see research-eval runs list --db {place}"
         )
     note(f"next: research-eval runs list --db {printable(place)}")
 

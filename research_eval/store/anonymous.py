@@ -192,10 +192,9 @@ def anonymize_database(
 def _replace_texts(database: sqlite3.Connection, anonymizer: Anonymizer) -> None:
     @cache
     def changed(table: str, column: str, name: str, text: str) -> str:
-        where = f"{column} of {table}"
         if text.startswith(("{", "[")):
-            return anonymizer.json(text, where)
-        return anonymizer.field(name, text, where)
+            return anonymizer.json(text, f"{table}.{column}")
+        return anonymizer.field(name, text, table)
 
     database.create_function("anonymous", 4, changed, deterministic=True)
     tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
