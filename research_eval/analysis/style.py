@@ -105,10 +105,15 @@ def house(paper_width: float | None = None) -> Iterator[None]:
         _paper_width.reset(token)
 
 
-def side_by_side(most: int) -> int:
-    """Return how many panels fit beside each other, at most so many."""
+def side_by_side(most: int, inches: float = PANEL) -> int:
+    """Return how many panels fit beside each other, at most so many.
+
+    Args:
+        most: How many there are on a screen.
+        inches: That each needs on paper.
+    """
     width = _paper_width.get()
-    return most if width is None else max(1, min(most, int(width / PANEL)))
+    return most if width is None else max(1, min(most, int(width / inches)))
 
 
 def figure(
@@ -137,17 +142,6 @@ _TICKS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))
 """Within a decade, of an axis up to one decade long, up to three, and longer."""
 
 
-def _ticks(low: float, high: float) -> tuple[float, ...]:
-    """Return where ticks stand within a decade; on narrow paper there are fewer, but two."""
-    place = int(high > 10 * low) + int(high > 1000 * low)
-    width = _paper_width.get()
-    if width is None or width >= 2 * PANEL:
-        return _TICKS[place]
-    fewer = _TICKS[min(place + 1, len(_TICKS) - 1)]
-    found = LogLocator(subs=fewer).tick_values(low, high)
-    return fewer if sum(low <= each <= high for each in found) > 1 else _TICKS[place]
-
-
 def log_scale(axes: Axes, *, x: bool = False, y: bool = False) -> None:
     """Make an axis logarithmic, with plain numbers at its ticks: 0.2, 50, 3k, 2M.
 
@@ -156,7 +150,10 @@ def log_scale(axes: Axes, *, x: bool = False, y: bool = False) -> None:
     for axis, is_meant in ((axes.xaxis, x), (axes.yaxis, y)):
         if is_meant:
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
-            axis.set_major_locator(LogLocator(subs=_ticks(*axis.get_view_interval())))
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(
+                LogLocator(subs=_TICKS[int(high > 10 * low) + int(high > 1000 * low)])
+            )
             axis.set_major_formatter(FuncFormatter(_plain))
             axis.set_minor_formatter(NullFormatter())
 

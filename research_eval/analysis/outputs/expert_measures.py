@@ -38,6 +38,9 @@ MAX_SEEDS = 10
 MIN_SPAN = 0.05
 """Of an axis, as a share of its largest value: noise shall not look like change."""
 
+SMALL_PANEL = 1.6
+"""Inches that a panel needs on paper beside another one: its curves are few and smooth."""
+
 _DROPPED = [metric for metric in METRICS if metric.name.startswith("train_drop_rate")]
 
 _LAYERED = "_layer{layer}"
@@ -107,7 +110,7 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
     if not shown:
         raise NothingToShowError("what was recorded of experts is in the table only")
     require_course(frame.loc[frame["measure"].isin(shown), "step"])
-    columns = min(style.side_by_side(3), len(shown))
+    columns = min(style.side_by_side(3, inches=SMALL_PANEL), len(shown))
     rows = -(-len(shown) // columns)
     made, axes = style.figure(
         width=3.4 * columns, height=2.5 * rows, rows=rows, columns=columns, sharex=True

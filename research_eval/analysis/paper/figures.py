@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 
 from research_eval.analysis import style
 from research_eval.analysis.evidence import Evidence
@@ -15,6 +17,9 @@ from research_eval.analysis.section import Section
 
 MARGIN = 2.0
 """Pixels that the name of an axis keeps from the edge."""
+
+GAP = 5.0
+"""Pixels between the numbers of an axis."""
 
 
 def figures(
@@ -56,8 +61,13 @@ def _without_title(made: Figure) -> None:
 
 
 def _fit(axes: Axes, made: Figure) -> None:
-    """Break the names of axes into lines that fit, and keep them inside the figure."""
+    """Break the names of axes into lines that fit and stay inside, and part what would touch."""
+    _thin(axes)
     box, page = axes.get_window_extent(), made.bbox
+    title = axes.set_title(axes.get_title(loc="left"), loc="left")
+    beyond = title.get_window_extent().x1 + MARGIN - page.width
+    if beyond > 0:
+        title.set_x(title.get_position()[0] - beyond / box.width)
     _wrap(axes.yaxis.label, box.height)
     label = axes.xaxis.label
     if _wrap(label, page.width if _has_row(axes, made) else box.width):
@@ -65,6 +75,16 @@ def _fit(axes: Axes, made: Figure) -> None:
         half = label.get_window_extent().width / 2
         inside = min(max(middle, half + MARGIN), page.width - half - MARGIN)
         label.set_x((inside - box.x0) / box.width)
+
+
+def _thin(axes: Axes) -> None:
+    """Leave out every second tick where numbers beside each other would touch."""
+    low, high = sorted(axes.get_xlim())
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    labels = (label for label in axes.get_xticklabels() if label.get_text())
+    spans = sorted(tuple(label.get_window_extent().intervalx) for label in labels)
+    if any(second[0] - first[1] < GAP for first, second in pairwise(spans)):
+        axes.xaxis.set_major_locator(FixedLocator(ticks[::2]))
 
 
 def _has_row(axes: Axes, made: Figure) -> bool:
