@@ -11,7 +11,7 @@ from research_eval.cli._render import Column, Format, print_rows, printable, to_
 from research_eval.cli.runs import reading
 
 if TYPE_CHECKING:
-    from research_eval.explain import Explanation
+    from research_eval.explaining import Explanation
 
 SideArgument = Annotated[
     str,
@@ -47,8 +47,8 @@ def explain(
     A finding is told only if its number says so; what the records do not say is listed at the
     end, with the command that would record it.
     """
-    from research_eval.explain.explaining import explain_in
-    from research_eval.explain.telling import lines
+    from research_eval.explaining.explanation import explain_in
+    from research_eval.explaining.telling import lines
 
     with reading(database) as store, store.kept_open():
         found = explain_in(store, a, versus, metric=metric, all_seeds=all_seeds)
@@ -85,7 +85,7 @@ def _rows(found: Explanation, db: str | None) -> list[dict[str, Any]]:
 
 def _plain(found: Explanation, db: str | None) -> dict[str, Any]:
     """Return an explanation as JSON values."""
-    from research_eval.explain.telling import nothing, verdict
+    from research_eval.explaining.telling import nothing, verdict
 
     pair = found.pair
     sides = {

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from research_eval.analysis.words import counted, listed
-from research_eval.explain.finding import Bearing, Explained
-from research_eval.explain.side import Side, told
+from research_eval.explaining.finding import Bearing, Explained
+from research_eval.explaining.side import Side, told
 from research_eval.quantities import number
 
 if TYPE_CHECKING:
-    from research_eval.explain.explaining import Explanation
-    from research_eval.explain.pair import Pair
+    from research_eval.explaining.explanation import Explanation
+    from research_eval.explaining.pair import Pair
 
 WIDTH = 96
 """Characters in a line of prose."""
@@ -139,4 +139,4 @@ def _closing(found: Explanation, db: str | None) -> Iterator[str]:
     if found.waiting:
         titles = listed(rule.title for rule in found.waiting)
         yield ""
-        yield from _wrapped(f"waits for the end of both: {titles}")
+        yield from _wrapped(f"needs a finished run on both sides: {titles}")

@@ -7,10 +7,10 @@ from statistics import median
 
 import numpy as np
 
-from research_eval.explain.commands import at_cost_of, rerun
-from research_eval.explain.finding import MATTERS, UNEQUAL, Command, Finding, Lack, Rule
-from research_eval.explain.pair import Pair
-from research_eval.explain.side import Side, told
+from research_eval.explaining.commands import at_cost_of, rerun
+from research_eval.explaining.finding import MATTERS, UNEQUAL, Command, Finding, Lack, Rule
+from research_eval.explaining.pair import Pair
+from research_eval.explaining.side import Side, told
 from research_eval.metrics import EQUAL_COST
 from research_eval.quantities import amount, number
 
@@ -57,15 +57,15 @@ def _score_at(pair: Pair, side: Side, metric: str, spent: float) -> tuple[str, f
 
 
 def _with_tokens(side: Side, factor: float) -> tuple[Command, ...]:
-    """Train longer by a factor, with nothing that ends the training earlier."""
+    """Train longer by a factor than it did, with nothing that ends the training earlier."""
+    if side.params.get("training_params.early_stopping_patience") is not None:
+        taken = max(run.metrics["tokens_seen"].step for run in side.runs)
+        longer = {"training_params.max_steps": round(taken * factor)}
+        return rerun(side, {**longer, "training_params.early_stopping_patience": None})
     steps = side.params.get("training_params.max_steps")
     if steps:
-        settings = {"training_params.max_steps": round(steps * factor)}
-    else:
-        settings = {"epochs": max(1, round(side.params.get("epochs", 1) * factor))}
-    if side.params.get("training_params.early_stopping_patience") is not None:
-        settings["training_params.early_stopping_patience"] = None
-    return rerun(side, settings)
+        return rerun(side, {"training_params.max_steps": round(steps * factor)})
+    return rerun(side, {"epochs": max(1, round(side.params.get("epochs", 1) * factor))})
 
 
 def lower_cost(pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
@@ -88,7 +88,7 @@ def lower_cost(pair: Pair, side: Side, other: Side, threshold: float) -> Finding
     if len(spent) and len(other.values("train_flops")) and ratios.get("flops_per_token", 0) > 1:
         then, effect = _score_at(pair, other, "train_flops", float(spent.mean()))
         if effect is not None and not effect >= MATTERS * pair.gap:
-            effect = None  # not the FLOPs, but it may be the parameters
+            then, effect = "", None  # not the FLOPs, but it may be the parameters
     return Finding(
         sentence=f"{side.label} costs less than {other.label}: {', '.join(costs)}"
         f"{_seconds(side, other)}{then}",

@@ -9,8 +9,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from research_eval.explain.pair import Pair
-    from research_eval.explain.side import Side
+    from research_eval.explaining.pair import Pair
+    from research_eval.explaining.side import Side
 
 MATTERS = 0.1
 """What is worth less than this share of the difference is left out."""

@@ -1,7 +1,15 @@
 """All findings. A new one is an entry of `RULES` in one of these files."""
 
-from research_eval.explain.finding import Rule
-from research_eval.explain.rules import budget, experts, groups, premises, routing, training, tuning
+from research_eval.explaining.finding import Rule
+from research_eval.explaining.rules import (
+    budget,
+    experts,
+    groups,
+    premises,
+    routing,
+    training,
+    tuning,
+)
 
 RULES: tuple[Rule, ...] = (
     *premises.RULES,

@@ -12,7 +12,7 @@ from research_eval.analysis.evidence import configuration_of
 from research_eval.analysis.gathering import choose_datasets, gather, is_evaluation
 from research_eval.analysis.question import Request
 from research_eval.analysis.words import counted
-from research_eval.errors import ConfigError, require_known
+from research_eval.errors import ConfigError, did_you_mean
 from research_eval.records import RunRecord
 
 if TYPE_CHECKING:
@@ -76,11 +76,14 @@ class Chooser:
                 f"run {run.experiment_id} is an evaluation and learned nothing; name the run that "
                 f"it evaluated, {run.parent}"
             )
+        same = configuration_of(run)
+        alike = [each for each in self._trainings() if configuration_of(each) == same]
+        seeds = self._seeds(run.experiment_name, alike)
         if self._all_seeds:
-            same = configuration_of(run)
-            alike = [each for each in self._trainings() if configuration_of(each) == same]
-            return self._seeds(run.experiment_name, alike)
-        return Chosen(run.experiment_name, (run.experiment_id,))
+            return seeds
+        told = f"{run.experiment_id}: --all-seeds takes the {len(seeds.ids)} seeds on record"
+        notes = (told,) if len(seeds.ids) > 1 else ()
+        return Chosen(run.experiment_name, (run.experiment_id,), notes)
 
     def _best(self) -> str:
         return self._goal or "final_val_f1:max"
@@ -121,8 +124,9 @@ class Chooser:
 
     def _arm(self, name: str, study: str, arm: str) -> Chosen:
         """Return what stands for an arm of a study: its confirmed winner, or else its best."""
-        known = {run.model_type for run in self._runs if run.study == study}
-        require_known(f"arm in study {study} called", [arm], known)
+        known = {str(run.model_type) for run in self._runs if run.study == study}
+        if arm not in known:
+            raise ConfigError(f"study {study} has no arm '{arm}'; {did_you_mean(arm, known)}")
         request = Request(study=study, arms=(arm,), goal=self._goal)
         evidence = gather(self._store, choose_datasets(self._store, request)[0], request)
         chosen = choose(evidence, arm)

@@ -90,12 +90,9 @@ class Side:
         return any(name.startswith(prefix) for run in self.runs for name in run.metrics)
 
     @property
-    def seeds(self) -> str:
-        """The seeds of its runs, as `--seeds` reads them."""
-        found = sorted({run.seed or 0 for run in (*self.runs, *self.others)})
-        if found == list(range(len(found))):
-            return str(len(found))
-        return ",".join(map(str, found)) + ("," if len(found) == 1 else "")
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its runs, those without a score included."""
+        return tuple(sorted({run.seed or 0 for run in (*self.runs, *self.others)}))
 
     def component(self, path: str) -> str:
         """Return a component such as `model_type`, a plug-in file as seen from here."""
@@ -129,7 +126,7 @@ def difference(first: Floats, second: Floats) -> tuple[float, float]:
 def exceeds(first: Floats, second: Floats, by: float) -> bool:
     """Return whether a mean is larger by so much, and by more than seeds differ if known."""
     delta, half = difference(first, second)
-    return delta >= by and not delta <= half
+    return delta > 0 and delta >= by and not delta <= half
 
 
 def told(values: Floats, show: Any = number) -> str:

@@ -13,8 +13,8 @@ from research_eval.analysis.evidence import read_schema
 from research_eval.analysis.gathering import is_evaluation
 from research_eval.analysis.question import DEFAULT_METRICS
 from research_eval.errors import ConfigError
-from research_eval.explain.choosing import Chooser, Chosen, read_runs
-from research_eval.explain.finding import (
+from research_eval.explaining.choosing import Chooser, Chosen, read_runs
+from research_eval.explaining.finding import (
     MATTERS,
     Bearing,
     Explained,
@@ -23,9 +23,9 @@ from research_eval.explain.finding import (
     Rule,
     in_order,
 )
-from research_eval.explain.pair import Pair
-from research_eval.explain.rules import RULES
-from research_eval.explain.side import Floats, Side
+from research_eval.explaining.pair import Pair
+from research_eval.explaining.rules import RULES
+from research_eval.explaining.side import Floats, Side
 from research_eval.metrics import find_metric, parse_goal
 from research_eval.records import RunRecord, RunStatus
 from research_eval.store import Store
@@ -49,7 +49,7 @@ class Explanation:
     waiting: tuple[Rule, ...]
 
     def __str__(self) -> str:
-        from research_eval.explain.telling import lines  # noqa: PLC0415 - it needs this module
+        from research_eval.explaining.telling import lines  # noqa: PLC0415 - it needs this module
 
         return "\n".join(lines(self))
 

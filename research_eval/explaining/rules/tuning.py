@@ -8,24 +8,27 @@ from typing import Any
 
 from research_eval.analysis.arms import EQUAL_BUDGET, are_equal
 from research_eval.analysis.evidence import configuration_of
-from research_eval.explain.commands import EVERY_SEED, more_seeds, sweep_around
-from research_eval.explain.finding import MATTERS, UNEQUAL, Command, Finding, Lack, Rule
-from research_eval.explain.pair import Pair
-from research_eval.explain.rules.training import LR
-from research_eval.explain.side import Side, exceeds, told
+from research_eval.explaining.commands import EVERY_SEED, LR, more_seeds, sweep_around
+from research_eval.explaining.finding import MATTERS, UNEQUAL, Command, Finding, Lack, Rule
+from research_eval.explaining.pair import Pair
+from research_eval.explaining.side import Side, exceeds, told
 from research_eval.knobs import is_number
 from research_eval.quantities import number
 from research_eval.records import RunRecord
+
+OPTIMIZER = "optimizer_params.name"
 
 SEARCHED = 3
 """Different learning rates from which on somebody searched for one."""
 
 
-def edge(pair: Pair, side: Side, _other: Side, threshold: float) -> Finding | Lack | None:
+def edge(pair: Pair, side: Side, other: Side, threshold: float) -> Finding | Lack | None:
     """Ask whether the best learning rate lies at an end of the range that was searched."""
     rate = side.params.get(LR)
     if not side.is_ours or not is_number(rate):
         return None
+    if (side.run.model_type, rate) == (other.run.model_type, other.params.get(LR)):
+        return None  # what both share explains no difference
     runs = _searched_with(pair, side)
     rates = {run.experiment_id: run.params.get(LR) for run in runs}
     values = sorted({value for value in rates.values() if is_number(value)})
@@ -53,9 +56,12 @@ def edge(pair: Pair, side: Side, _other: Side, threshold: float) -> Finding | La
 
 
 def _searched_with(pair: Pair, side: Side) -> list[RunRecord]:
-    """Return the runs of a side's study, or all of its model on its data if it has none."""
-    study = side.run.study
-    runs = pair.tried(side)
+    """Return the runs of a side's study, or all of its model on its data if it has none.
+
+    Those of another optimizer have rates of another kind.
+    """
+    study, optimizer = side.run.study, side.params.get(OPTIMIZER)
+    runs = [run for run in pair.tried(side) if run.params.get(OPTIMIZER) == optimizer]
     return [run for run in runs if run.study == study] if study else runs
 
 
@@ -114,7 +120,9 @@ def tuned_less(pair: Pair, side: Side, other: Side, threshold: float) -> Finding
     del threshold  # `are_equal` has it
     if side.run.model_type == other.run.model_type or side.run.model_type is None:
         return None
-    mine, theirs = (len({configuration_of(r) for r in pair.tried(s)}) for s in (side, other))
+    mine, theirs = (
+        len({configuration_of(r) for r in _searched_with(pair, s)}) for s in (side, other)
+    )
     if mine >= theirs or are_equal((mine, theirs)):
         return None
     return Finding(
@@ -162,7 +170,7 @@ RULES = (
     Rule(
         name="tuned_less",
         title="tuned less",
-        evidence="the different configurations of each model on this data",
+        evidence="the different configurations of the study, or of the model on this data",
         threshold=EQUAL_BUDGET,
         limit="fewer by more than {}, as a share, and by more than one",
         reason="as `analyze` calls budgets equal",

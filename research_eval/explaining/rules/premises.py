@@ -9,11 +9,12 @@ from typing import Any
 
 from research_eval.analysis.statistics import ALPHA, seeds_needed
 from research_eval.analysis.words import counted, listed, probability
-from research_eval.explain.commands import EVERY_SEED, more_seeds, rerun
-from research_eval.explain.finding import Finding, Lack, Rule
-from research_eval.explain.pair import Pair
-from research_eval.explain.side import Side
+from research_eval.explaining.commands import EVERY_SEED, LR, more_seeds, rerun, sweep_around
+from research_eval.explaining.finding import Finding, Lack, Rule
+from research_eval.explaining.pair import Pair
+from research_eval.explaining.side import Side
 from research_eval.quantities import number
+from research_eval.records import RunStatus
 from research_eval.schemas import marked_fields
 
 SHOWN = 4
@@ -147,7 +148,9 @@ def failures(pair: Pair, side: Side, other: Side, threshold: float) -> Finding |
         + ("; they are in no mean" if pair.is_final else ""),
         numbers={"failed": float(len(side.failed)), "begun": float(begun[0])},
         strength=len(side.failed) / threshold,
-        commands=rerun(side, {}),
+        commands=sweep_around(side, LR, (1 / 3, 1 / 10))
+        if RunStatus.DIVERGED in ends
+        else rerun(side, {}),
     )
 
 
@@ -216,7 +219,7 @@ RULES = (
         threshold=1,
         limit="{} run or more, and a larger share than of the other",
         reason="a mean over those that came through flatters what is fragile",
-        test="runs it again, those that failed included",
+        test="runs it again, with lower learning rates if its loss diverged",
         find=failures,
     ),
 )

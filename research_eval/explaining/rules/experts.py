@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from research_eval.analysis.words import counted
-from research_eval.explain.commands import evaluate, rerun, sweep_around
-from research_eval.explain.finding import Command, Finding, Rule
-from research_eval.explain.pair import Pair
-from research_eval.explain.rules.training import LR
-from research_eval.explain.side import Side, exceeds, told
+from research_eval.explaining.commands import LR, evaluate, rerun, sweep_around
+from research_eval.explaining.finding import Command, Finding, Rule
+from research_eval.explaining.pair import Pair
+from research_eval.explaining.side import Side, exceeds, told
 
 PROPOSAL = "a proposal of this project"
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from research_eval.analysis.evidence import configuration_of
 from research_eval.analysis.statistics import Difference, welch
-from research_eval.explain.side import Floats, Side, difference
+from research_eval.explaining.side import Floats, Side, difference
 from research_eval.metrics import Direction, find_metric
 from research_eval.records import MetricHistory, RunRecord, RunStatus
 

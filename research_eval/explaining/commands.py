@@ -7,14 +7,18 @@ A run is repeated with something changed by writing its configuration to a file 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from research_eval.explain.finding import Command
-from research_eval.explain.side import Side
+from research_eval.explaining.finding import Command
+from research_eval.explaining.side import Side
 from research_eval.files import safe_name
 from research_eval.knobs import is_number
+from research_eval.records import RunStatus
 from research_eval.schemas import marked_fields
+
+LR = "optimizer_params.lr"
+KEEP = "training_params.keep_checkpoints"
 
 EVERY_SEED = 5
 """Seeds that are asked for where there is one: with three the interval is twice as wide."""
@@ -31,7 +35,7 @@ def write_config(side: Side) -> Command:
 
 
 def rerun(
-    side: Side, settings: Mapping[str, Any], *, sweep: str = "", seeds: str = ""
+    side: Side, settings: Mapping[str, Any], *, sweep: str = "", seeds: Sequence[int] = ()
 ) -> tuple[Command, ...]:
     """Run a side again with other settings.
 
@@ -39,13 +43,16 @@ def rerun(
         side: Which side.
         settings: New values by dotted path.
         sweep: `path=values` of which each is tried.
-        seeds: As `--seeds` reads them; those of the side by default.
+        seeds: Ascending; those of the side by default.
     """
     if not side.is_ours:
         return (Command(("runs", "show", side.run.experiment_id)),)
     changes = [f"{path}={_text(value)}" for path, value in settings.items()]
     swept = ["--sweep", sweep] if sweep else []
-    words = ("run", config_file(side), *changes, *swept, "--seeds", seeds or side.seeds)
+    if first := (*changes, sweep)[0]:  # else the name would mean several configurations
+        what = first.partition("=")[0].rpartition(".")[2]
+        changes = [f"experiment_name={side.run.experiment_name[:150]}_{what}", *changes]
+    words = ("run", config_file(side), *changes, *swept, "--seeds", as_option(seeds or side.seeds))
     return write_config(side), Command(words)
 
 
@@ -61,22 +68,40 @@ def sweep_around(side: Side, path: str, factors: tuple[float, ...]) -> tuple[Com
 
 
 def more_seeds(side: Side, count: int) -> tuple[Command, ...]:
-    """Run a side until it has so many seeds."""
+    """Run a side until it has so many seeds; fresh ones follow the greatest."""
     if not side.is_ours:
         return ()
-    have = {run.seed or 0 for run in side.runs}
-    fresh = [seed for seed in range(count + len(have)) if seed not in have]
-    wanted = sorted([*have, *fresh[: max(0, count - len(have))]])
-    is_count = wanted == list(range(len(wanted)))
-    seeds = str(len(wanted)) if is_count else ",".join(map(str, wanted))
-    return rerun(side, {}, seeds=seeds)
+    have = side.seeds
+    more = range(have[-1] + 1, have[-1] + 1 + max(0, count - len(have)))
+    return rerun(side, {}, seeds=(*have, *more))
+
+
+def as_option(seeds: Sequence[int]) -> str:
+    """Return seeds as `--seeds` reads them, as short as may be."""
+    first, last = seeds[0], seeds[-1]
+    if [*seeds] == [*range(len(seeds))]:
+        return str(len(seeds))
+    if len(seeds) == 1:
+        return f"{first},"
+    is_range = [*seeds] == [*range(first, last + 1)]
+    return f"{first}-{last}" if is_range else ",".join(map(str, seeds))
 
 
 def evaluate(side: Side, *options: str) -> tuple[Command, ...]:
-    """Evaluate a run of a side."""
-    if not side.is_ours:
+    """Evaluate a finished run of a side; without weights it must be run again first."""
+    finished = [run for run in side.runs if run.status is RunStatus.COMPLETED]
+    if not side.is_ours or not finished:
         return ()
-    return (Command(("evaluate", side.run.experiment_id, *options)),)
+    if side.params.get(KEEP) == "none":
+        return again(rerun(side, {KEEP: "best"}))
+    return (Command(("evaluate", finished[-1].experiment_id, *options)),)
+
+
+def again(commands: tuple[Command, ...]) -> tuple[Command, ...]:
+    """Let the last command run also what is recorded: what it changes is no part of a result."""
+    *before, last = commands
+    words = (*last.words, "--again") if last.words[0] == "run" else last.words
+    return (*before, Command(words, last.takes_db))
 
 
 def at_cost_of(side: Side, other: Side, axis: str) -> tuple[Command, ...]:
@@ -97,5 +122,5 @@ def at_cost_of(side: Side, other: Side, axis: str) -> tuple[Command, ...]:
     return (
         write_config(side),
         Command((*matched, "--no-step-time"), takes_db=False),
-        Command(("run", made, "--seeds", other.seeds)),
+        Command(("run", made, "--seeds", as_option(other.seeds))),
     )

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from research_eval.explain.commands import rerun, sweep_around
-from research_eval.explain.finding import Command, Finding, Lack, Rule
-from research_eval.explain.pair import Pair
-from research_eval.explain.side import Floats, Side, exceeds, told
+from research_eval.explaining.commands import LR, again, rerun, sweep_around
+from research_eval.explaining.finding import Command, Finding, Lack, Rule
+from research_eval.explaining.pair import Pair
+from research_eval.explaining.side import Floats, Side, exceeds, told
 from research_eval.knobs import is_number
 
 TENTH_OF_A_NAT = (
     "a tenth of a nat is a tenth of the probability that the true target is given, e^-0.1"
 )
 
-LR = "optimizer_params.lr"
 DROPOUT = "model_params.dropout"
 DECAY = "optimizer_params.weight_decay"
 CLIP = "optimizer_params.grad_clip_norm"
 
-LEAST_POINTS = 5
-"""Points of a training curve below which its shape says nothing."""
+LEAST_POINTS = 20
+"""Points of a training curve below which its shape says nothing: two in each tenth."""
 
 CLIPPED_MORE = 0.25
 """Of the points, by which clipping must be more frequent than on the other side."""
-
-LEAST_PROGRESS = 0.05
-"""Nats that a training must have gained before a setback is told from noise."""
 
 
 def learned_less(pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
@@ -106,13 +102,22 @@ def setbacks(pair: Pair, side: Side, other: Side, threshold: float) -> Finding |
 
 
 def _setbacks(pair: Pair, side: Side) -> Floats:
+    """Return for each run the largest rise between tenths of its curve, over its whole fall.
+
+    A rise within four standard errors of the means is none.
+    """
     found = []
     for run in side.runs:
         _, values = pair.curve(run, "train_loss")
-        gained = values[0] - values.min() if len(values) >= LEAST_POINTS else 0.0
-        if gained >= LEAST_PROGRESS:
-            rise = (values - np.minimum.accumulate(values)).max()
-            found.append(float(rise / gained))
+        if len(values) < LEAST_POINTS:
+            continue
+        tenths = np.array_split(values, 10)
+        means = np.array([tenth.mean() for tenth in tenths])
+        errors = [tenth.std(ddof=1) / np.sqrt(len(tenth)) for tenth in tenths]
+        rise = float((means - np.minimum.accumulate(means)).max())
+        fall = float(means[0] - means.min())
+        is_noise = rise <= 4 * np.sqrt(2) * float(np.median(errors)) or fall <= 0
+        found.append(0.0 if is_noise else rise / fall)
     return np.array(found)
 
 
@@ -122,17 +127,11 @@ def _too_few_points(pair: Pair, side: Side) -> Lack | None:
     if not any(0 < length < LEAST_POINTS for length in lengths):
         return None
     steps = int(max(pair.curve(run, "train_loss")[0][-1] for run in side.runs))
-    often = max(1, steps // 20)
+    often = max(1, steps // (2 * LEAST_POINTS))
     return Lack(
         f"whether the training of {side.label} was stable (fewer than {LEAST_POINTS} points)",
-        (*rerun(side, {"training_params.log_every": often})[:-1], _again(side, often)),
+        again(rerun(side, {"training_params.log_every": often})),
     )
-
-
-def _again(side: Side, often: int) -> Command:
-    """Run it again although it is recorded: how often points are logged changes no result."""
-    last = rerun(side, {"training_params.log_every": often})[-1]
-    return Command((*last.words, "--again")) if side.is_ours else last
 
 
 def clipping(pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
@@ -191,18 +190,18 @@ RULES = (
     Rule(
         name="setbacks",
         title="an unstable training loss",
-        evidence="the curve of `train_loss`, five points or more",
+        evidence=f"means of tenths of the curve of `train_loss`, {LEAST_POINTS} points or more",
         threshold=0.25,
         limit="rose again by {} of all that it fell, and half as much more than that of the other",
-        reason="points are means over `log_every` steps, whose noise is far below a quarter of all "
-        "progress; a proposal of this project",
+        reason="a quarter of all progress, and more than four standard errors of a tenth, is lost; "
+        "a proposal of this project",
         test="runs it with a third and a tenth of the learning rate",
         find=setbacks,
     ),
     Rule(
         name="clipping",
         title="clipped gradients",
-        evidence="the curve of `grad_norm`, and `grad_clip_norm`",
+        evidence="the curve of `grad_norm`, as many points, and `grad_clip_norm`",
         threshold=0.5,
         limit=f"more than {{}} of the points, and {CLIPPED_MORE} more than of the other",
         reason="beyond half, the limit and not the gradient sets the length of most steps",

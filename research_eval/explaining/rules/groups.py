@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 
-from research_eval.explain.commands import evaluate
-from research_eval.explain.finding import Finding, Lack, Rule
-from research_eval.explain.pair import Pair
-from research_eval.explain.side import Side
+from research_eval.explaining.commands import evaluate
+from research_eval.explaining.finding import Finding, Lack, Rule
+from research_eval.explaining.pair import Pair
+from research_eval.explaining.side import Side
 from research_eval.quantities import number
 from research_eval.records import RunRecord
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from research_eval.analysis.words import counted
 from research_eval.evaluation.comparing import Cost, recorded_costs, verdict
-from research_eval.explain.commands import evaluate, rerun
-from research_eval.explain.finding import Command, Finding, Lack, Rule
-from research_eval.explain.pair import Pair
-from research_eval.explain.side import Floats, Side, exceeds, told
+from research_eval.explaining.commands import evaluate, rerun
+from research_eval.explaining.finding import Command, Finding, Lack, Rule
+from research_eval.explaining.pair import Pair
+from research_eval.explaining.side import Floats, Side, exceeds, told
 from research_eval.records import RunRecord
 
 ROUTER = "model_params.router"
@@ -80,7 +80,7 @@ def routing_worth(pair: Pair, side: Side, other: Side, threshold: float) -> Find
     mine = _costs(side, pair)
     if not mine:
         example = evaluate(side, "--routing", "random")
-        return Lack(f"what the routing of {side.label} is worth", example)
+        return Lack(f"what the routing of {side.label} is worth", example) if example else None
     if any(cost.low > threshold for _, cost in mine):
         return None
     evaluation, first = mine[-1]
