@@ -14,27 +14,15 @@ import typer
 
 from research_eval.cli._anonymity import show_removed
 from research_eval.cli._options import DbOption, FormatOption, parse_width, split_commas
-from research_eval.cli._render import (
-    Column,
-    Format,
-    amount,
-    note,
-    number,
-    print_rows,
-    printable,
-    to_json,
-    write,
-)
+from research_eval.cli._render import Format, note, printable
+from research_eval.cli._reports import BEST_RUNS, show_reports
 from research_eval.cli.runs import FilterOption, reading
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from research_eval.analysis import Report, Request
     from research_eval.anonymity import Anonymizer
 
 PROGRESS_AFTER_S = 2.0
-BEST_RUNS = "best_runs"
 COLUMN_WIDTH = "3.25in"
 
 WITH_LOCK = frozenset({"context", "lock", "output_dir", "database", "form"})
@@ -169,7 +157,9 @@ def analyze(
         inches = _paper_width(width, is_paper=paper, only=only)
         on_removed = show_removed if anonymous else None
         reports = _analyze(_request(locals()), output_dir, only, database, inches, on_removed)
-    _show(reports, form)
+    show_reports(reports, form)
+    if anonymous:
+        _say_what_else_lies_there(reports, output_dir)
     _say_what_next(reports, output_dir, is_paper=paper or lock is not None)
 
 
@@ -208,7 +198,9 @@ def _paper_width(width: str | None, *, is_paper: bool, only: tuple[str, ...]) ->
             raise typer.BadParameter("is about figures for a paper: --paper", param_hint="--width")
         return None
     if only:
-        raise typer.BadParameter("writes everything; leave out the --run options", param_hint="--paper")
+        raise typer.BadParameter(
+            "writes everything; leave out the --run options", param_hint="--paper"
+        )
     return parse_width(width or COLUMN_WIDTH, "--width")
 
 
@@ -281,97 +273,24 @@ def _after(seconds: float) -> Callable[[str], None]:
     return say
 
 
-def _show(reports: list[Report], form: Format) -> None:
-    if form is Format.JSON:
-        write(to_json({report.evidence.dataset: _plain(report) for report in reports}))
-    elif form is Format.CSV:
-        rows = [
-            {"dataset": report.evidence.dataset, **row}
-            for report in reports
-            for row in _rows(report, BEST_RUNS)
-        ]
-        print_rows(rows, [Column("dataset", "data")], form)
-    else:
-        for place, report in enumerate(reports):
-            write("") if place else None
-            _show_table(report)
+def _say_what_else_lies_there(reports: Iterable[Report], folder: Path) -> None:
+    written = {path for report in reports for path in report.files}
+    others = sorted(path.name for path in folder.iterdir() if path not in written)
+    if others := [name for name in others if name != _lock_file()]:
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        note(f"{len(others)} other files lie there and were not made anonymous: {printable(shown)}")
 
 
-def _plain(report: Report) -> dict[str, Any]:
-    """Return a report as JSON values."""
-    evidence, question = report.evidence, report.evidence.question
-    return {
-        "metric": question.metric,
-        "direction": question.direction,
-        "candidate": question.candidate,
-        "runs": len(evidence.runs),
-        "left_out": [str(each) for each in evidence.left_out],
-        "outputs": {
-            each.output.name: {
-                "sentences": list(each.sentences),
-                "notes": list(each.notes),
-                "rows": [] if each.table is None else as_records(each.table),
-            }
-            for each in report.sections
-        },
-        "files": [str(path) for path in report.files],
-    }
+def _lock_file() -> str:
+    from research_eval.analysis.paper.lock import LOCK_FILE
 
-
-def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table as JSON values."""
-    return [
-        {str(name): None if value != value else value for name, value in row.items()}
-        for row in table.to_dict("records")
-    ]
-
-
-def _rows(report: Report, name: str) -> list[dict[str, Any]]:
-    section = report.section(name)
-    return [] if section is None or section.table is None else as_records(section.table)
-
-
-def _show_table(report: Report) -> None:
-    evidence = report.evidence
-    metric, test = evidence.question.metric, evidence.question.test_metric
-    for each in evidence.left_out:
-        note(printable(each))
-    for name in ("contrasts", "matched", "ablation"):
-        section = report.section(name)
-        for sentence in section.sentences if section else ():
-            write(printable(sentence))
-    rows = _rows(report, BEST_RUNS)
-    scores = [name for name in (metric, test) if name]
-    columns = [
-        Column("arm", "model"),
-        Column("run", "run", is_fixed=True),
-        Column("seed", "seed", is_number=True),
-        *(Column(name, name, number, is_number=True) for name in scores),
-        Column("param_count", "parameters", amount, is_number=True, is_optional=True),
-        Column("active_param_count", "active", amount, is_number=True, is_optional=True),
-        Column("flops_per_token", "FLOPs/token", amount, is_number=True, is_optional=True),
-        Column("inference_latency_ms_batch_p50", "ms/batch", number, True, is_optional=True),
-        Column("tried", "tried", is_number=True, is_optional=True),
-        *([Column("flags", "notes")] if any(row["flags"] for row in rows) else []),
-    ]
-    if rows:
-        print_rows(rows, columns, Format.TABLE, title=f"best runs on {printable(evidence.dataset)}")
-    best = report.section(BEST_RUNS)
-    for sentence in best.sentences if best else ():
-        note(printable(sentence))
-    for section in report.sections:
-        if section.table is None and (
-            section.output.name != "ablation" or evidence.question.ablation
-        ):
-            note(printable(f"{section.output.title}: {'; '.join(section.notes)}"))
+    return LOCK_FILE
 
 
 def _say_what_next(reports: Iterable[Report], folder: Path, *, is_paper: bool) -> None:
-    from research_eval.analysis.paper.lock import LOCK_FILE
-
     written = [path for report in reports for path in report.files]
     pages = [path for path in written if path.suffix == ".html"]
-    lock = [folder / LOCK_FILE] if is_paper else []
+    lock = [folder / _lock_file()] if is_paper else []
     count = len(written) + len(lock)
     note(f"{'1 file' if count == 1 else f'{count} files'} written to {printable(folder)}")
     if is_paper:

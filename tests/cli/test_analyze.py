@@ -156,6 +156,9 @@ def test_without_paper_nothing_is_written_for_one(cli, compared):
     assert said.code == 0, said.err
     assert "musterlab-private" in said.err  # what was removed is told to the author
     assert not any(b"musterlab" in Path("analysis_reports", n).read_bytes() for n in written())
+    Path("analysis_reports/older.html").write_text("musterlab")
+    assert "1 other files lie there" not in said.err
+    assert "not made anonymous: older.html" in cli("analyze", "--anonymous").err
 
 
 @pytest.mark.usefixtures("compared")
