@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from research_eval.api import run
     from research_eval.comparing import compare
     from research_eval.evaluation.evaluate import evaluate
+    from research_eval.generation.writing import generate
     from research_eval.hpo import optimize
     from research_eval.recorded import load_data, load_model
     from research_eval.registry import DATASETS_MAP, MODELS_MAP, ROUTERS_MAP
@@ -34,6 +35,7 @@ __all__ = [
     "TrackedRun",
     "compare",
     "evaluate",
+    "generate",
     "load_data",
     "load_model",
     "optimize",
@@ -49,6 +51,7 @@ _HOMES = {
     "TrackedRun": "tracking",
     "compare": "comparing",
     "evaluate": "evaluation.evaluate",
+    "generate": "generation.writing",
     "load_data": "recorded",
     "load_model": "recorded",
     "optimize": "hpo",
