@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from research_eval.comparing import compare
     from research_eval.evaluation.evaluate import evaluate
     from research_eval.explaining import explain
+    from research_eval.generation.writing import generate
     from research_eval.hpo import optimize
     from research_eval.recorded import load_data, load_model
     from research_eval.registry import DATASETS_MAP, MODELS_MAP, ROUTERS_MAP
@@ -36,6 +37,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "generate",
     "load_data",
     "load_model",
     "optimize",
@@ -52,6 +54,7 @@ _HOMES = {
     "compare": "comparing",
     "evaluate": "evaluation.evaluate",
     "explain": "explaining",
+    "generate": "generation.writing",
     "load_data": "recorded",
     "load_model": "recorded",
     "optimize": "hpo",

@@ -27,6 +27,7 @@ from research_eval.spec import (
     BodyOutput,
     CouplingRecord,
     ModelSpec,
+    Past,
     PathRecord,
     RoutingRecord,
     Task,
@@ -169,6 +170,24 @@ class Network(nn.Module):
             logits_BLV: Tensor = self.head(hidden_BLD.float())
         return logits_BLV
 
+    def takes_past(self) -> bool:
+        """Return whether rows can be read piece by piece; see `next_logits`."""
+        return bool(getattr(self.body, "takes_past", False))
+
+    def next_logits(self, ids_BL: Tensor, past: Past | None = None) -> Tensor:
+        """Return fp32 scores [B, V] of the token that follows each row, in evaluation.
+
+        Args:
+            ids_BL: Token ids without padding: the rows, or what was added to them since `past`.
+            past: What was kept of the rows so far; these positions are added to it.
+        """
+        hidden_BLD = self._run_body(ids_BL, None, past=past).hidden_BLD
+        if past is not None:
+            past.length += ids_BL.shape[1]
+        with torch.autocast(hidden_BLD.device.type, enabled=False):
+            logits_BV: Tensor = self.head(self.norm(hidden_BLD[:, -1]).float())
+        return logits_BV
+
     def param_count(self) -> int:
         """Return the number of parameters; a tied output layer counts once."""
         return sum(p.numel() for p in self.parameters())
@@ -286,15 +305,20 @@ class Network(nn.Module):
         return waived
 
     def _run_body(
-        self, ids_BL: Tensor, mask_BL: Tensor | None, progress: float = 1.0
+        self,
+        ids_BL: Tensor,
+        mask_BL: Tensor | None,
+        progress: float = 1.0,
+        past: Past | None = None,
     ) -> BodyOutput:
-        length = ids_BL.shape[1]
+        start = 0 if past is None else past.length
+        end = start + ids_BL.shape[1]
         hidden_BLD = self.embedding(ids_BL)
         if self.params.positions == "learned":
-            _fits(length, self.num_positions)
-            hidden_BLD = hidden_BLD + self.positions.weight[:length]
+            _fits(end, self.num_positions)
+            hidden_BLD = hidden_BLD + self.positions.weight[start:end]
         found: BodyOutput = self.body(
-            BodyInput(self.dropout(hidden_BLD), ids_BL, mask_BL, progress)
+            BodyInput(self.dropout(hidden_BLD), ids_BL, mask_BL, progress, past)
         )
         return found
 

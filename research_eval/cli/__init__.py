@@ -28,6 +28,7 @@ from research_eval.cli import (
     editing,
     evaluate,
     explain,
+    generate,
     hpo,
     match,
     new,
@@ -57,8 +58,9 @@ app.command("match")(match.match)
 app.command("compare")(compare.compare)
 app.command("analyze")(analyze.analyze)
 app.command("evaluate")(evaluate.evaluate)
-app.command("reproduce")(reproduce.reproduce)
 app.command("explain")(explain.explain)
+app.command("generate")(generate.generate)
+app.command("reproduce")(reproduce.reproduce)
 app.add_typer(studies.app, name="studies")
 editing.add_to(runs.app)
 watching.add_to(runs.app)

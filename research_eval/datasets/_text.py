@@ -15,8 +15,15 @@ from research_eval.datasets import _cache
 from research_eval.datasets._rows import Fields
 from research_eval.datasets._sources import HubFolder, content_hash, find_data
 from research_eval.datasets._tokenizers import TokenizerChoice
+from research_eval.datasets._vocabulary import TextVocabulary
 from research_eval.knobs import EXECUTION, is_execution_only
-from research_eval.spec import Dataset, DatasetParams, DatasetSpec, LoadContext, Task
+from research_eval.spec import (
+    Dataset,
+    DatasetParams,
+    DatasetSpec,
+    LoadContext,
+    Task,
+)
 
 VERSION = 1
 """Raised when the same text and parameters come to be prepared in another way."""
@@ -101,6 +108,7 @@ def text_spec(source: TextSource, params: type[TextParams]) -> DatasetSpec:
         dataset_type="real_world",
         params=params,
         load=partial(load_text, source),
+        vocabulary=text_vocabulary,
         tasks=(source.task,),
         version=VERSION,
     )
@@ -133,3 +141,13 @@ def load_text(source: TextSource, params: TextParams, context: LoadContext) -> D
             context.say("; ".join(f"{what}: {n:,}" for what, n in dataset.counts.items()))
         _cache.write(file, dataset, context.say)
     return replace(dataset, source=f"{place.described}, tokenizer {tokenizer}")
+
+
+def text_vocabulary(params: LanguageParams, context: LoadContext) -> TextVocabulary:
+    """Return what the ids of a text data set for next-token prediction stand for.
+
+    Raises:
+        DataError: If the tokenizer cannot be had or cannot be used.
+    """
+    tokenizer = TokenizerChoice.find(params.tokenizer, context).load()
+    return TextVocabulary(tokenizer, are_packed=params.packing == "documents")

@@ -86,6 +86,9 @@ class Tokenizer(Protocol):
     def running_text(self, texts: Sequence[str]) -> Tokens:
         """Return the ids of pieces of text, without special tokens, with bytes."""
 
+    def text(self, ids: Sequence[int]) -> str:
+        """Return what ids stand for; bytes that are no characters become U+FFFD."""
+
 
 class ByteTokenizer:
     """UTF-8 bytes as tokens: 0 is padding, byte b is b + 1, 257 ends a text."""
@@ -102,6 +105,10 @@ class ByteTokenizer:
         return Tokens(ids_T, lengths_N, np.ones_like(ids_T))
 
     running_text = whole_texts
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the bytes as text; padding and the end of a text are not bytes."""
+        return bytes(i - 1 for i in ids if 0 < i < self.end_of_text).decode(errors="replace")
 
 
 class FastTokenizer:
@@ -153,6 +160,11 @@ class FastTokenizer:
             for text, encoding in zip(texts, encoded, strict=True)
         ]
         return Tokens(*tokens, np.concatenate(parts))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of the tokens, special ones left out."""
+        text: str = self._backend.decode(list(ids), skip_special_tokens=True)
+        return text
 
 
 def _flat(rows: list[list[int]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

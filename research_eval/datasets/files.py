@@ -7,7 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from research_eval.datasets._rows import Fields
-from research_eval.datasets._text import VERSION, LanguageParams, TextSource, load_text
+from research_eval.datasets._text import (
+    VERSION,
+    LanguageParams,
+    TextSource,
+    load_text,
+    text_vocabulary,
+)
 from research_eval.spec import Dataset, DatasetSpec, LoadContext, Task
 
 
@@ -55,6 +61,7 @@ SPEC = DatasetSpec(
     dataset_type="real_world",
     params=FilesParams,
     load=load,
+    vocabulary=text_vocabulary,
     tasks=("classification", "language_modeling"),
     version=VERSION,
 )

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from research_eval.errors import ConfigError, Issue
 from research_eval.knobs import EXECUTION
-from research_eval.spec import INIT_STD, BodyInput, TransformerParams
+from research_eval.spec import INIT_STD, BodyInput, Past, TransformerParams
 
 Result = TypeVar("Result")
 
@@ -55,11 +55,18 @@ class AttentionPattern:
 
     Attributes:
         is_causal: Position t sees positions up to t; then `bias` is None.
-        bias: Added to the attention scores, 0 or -inf, broadcast to [B, H, L, L]; or None.
+        bias: Added to the attention scores, 0 or -inf, broadcast to [B, H, L, P + L]; or None.
+        past: Holds keys and values of the P positions before, and takes those of these.
     """
 
     is_causal: bool
     bias: Tensor | None = None
+    past: Past | None = None
+
+    @property
+    def start(self) -> int:
+        """P, the position of the first query."""
+        return 0 if self.past is None else self.past.length
 
 
 def attention_pattern(batch: BodyInput, *, causal: bool) -> AttentionPattern:
@@ -68,8 +75,10 @@ def attention_pattern(batch: BodyInput, *, causal: bool) -> AttentionPattern:
     A position that could see nothing real (padding on the left, or a row of padding only) looks
     at itself or at its own row: its values are finite and no real token depends on them.
     """
+    if batch.start:
+        return _pattern_behind(batch)
     if batch.mask_BL is None:
-        return AttentionPattern(is_causal=causal)
+        return AttentionPattern(is_causal=causal, past=batch.past)
     mask_BL = batch.mask_BL
     if causal:
         length = mask_BL.shape[1]
@@ -78,15 +87,29 @@ def attention_pattern(batch: BodyInput, *, causal: bool) -> AttentionPattern:
         visible = (mask_BL[:, None, None, :] | itself_LL) & ones_LL.tril()
     else:
         visible = (mask_BL | ~mask_BL.any(dim=1, keepdim=True))[:, None, None, :]
-    bias = torch.zeros(visible.shape, dtype=batch.hidden_BLD.dtype, device=mask_BL.device)
-    return AttentionPattern(is_causal=False, bias=bias.masked_fill_(~visible, -math.inf))
+    return AttentionPattern(is_causal=False, bias=_bias(visible, batch.hidden_BLD))
 
 
-def rotate(x_BHLd: Tensor) -> Tensor:
+def _pattern_behind(batch: BodyInput) -> AttentionPattern:
+    """Return the pattern of rows that go on: each position sees all before, and those up to it."""
+    start, length = batch.start, batch.ids_BL.shape[1]
+    if length == 1:
+        return AttentionPattern(is_causal=False, past=batch.past)
+    ones = torch.ones(length, start + length, dtype=torch.bool, device=batch.ids_BL.device)
+    bias = _bias(ones.tril(diagonal=start)[None, None], batch.hidden_BLD)
+    return AttentionPattern(is_causal=False, bias=bias, past=batch.past)
+
+
+def _bias(visible: Tensor, like_: Tensor) -> Tensor:
+    bias = torch.zeros(visible.shape, dtype=like_.dtype, device=visible.device)
+    return bias.masked_fill_(~visible, -math.inf)
+
+
+def rotate(x_BHLd: Tensor, start: int = 0) -> Tensor:
     """Turn each pair of channels (i, i + d/2) by its position's angle (Su et al. 2021, eq. 15)."""
     length, half = x_BHLd.shape[-2], x_BHLd.shape[-1] // 2
     exponents = torch.arange(half, device=x_BHLd.device, dtype=torch.float32) / half
-    positions = torch.arange(length, device=x_BHLd.device, dtype=torch.float32)
+    positions = torch.arange(start, start + length, device=x_BHLd.device, dtype=torch.float32)
     angles_Lh = torch.outer(positions, ROPE_BASE**-exponents)
     cos_Lh, sin_Lh = angles_Lh.cos().to(x_BHLd.dtype), angles_Lh.sin().to(x_BHLd.dtype)
     a, b = x_BHLd.chunk(2, dim=-1)
@@ -94,11 +117,28 @@ def rotate(x_BHLd: Tensor) -> Tensor:
 
 
 def attend(
-    q_BHLd: Tensor, k_BHLd: Tensor, v_BHLd: Tensor, pattern: AttentionPattern, *, rotary: bool
+    layer: nn.Module,
+    q_BHLd: Tensor,
+    k_BHLd: Tensor,
+    v_BHLd: Tensor,
+    pattern: AttentionPattern,
+    *,
+    rotary: bool,
 ) -> Tensor:
-    """Return [B, H, L, d]: for each query the mean of the values, weighted by softmax(q . k)."""
+    """Return [B, H, L, d]: for each query the mean of the values, weighted by softmax(q . k).
+
+    Args:
+        layer: Whose attention it is; the past is kept under it.
+        q_BHLd: Queries.
+        k_BHLd: Keys of the same positions.
+        v_BHLd: Values of the same positions.
+        pattern: Which positions may look at which.
+        rotary: Whether queries and keys are turned by their positions.
+    """
     if rotary:
-        q_BHLd, k_BHLd = rotate(q_BHLd), rotate(k_BHLd)
+        q_BHLd, k_BHLd = rotate(q_BHLd, pattern.start), rotate(k_BHLd, pattern.start)
+    if pattern.past is not None:
+        k_BHLd, v_BHLd = pattern.past.extended(layer, k_BHLd, v_BHLd)
     bias = None if pattern.bias is None else pattern.bias.to(q_BHLd.dtype)
     return F.scaled_dot_product_attention(
         q_BHLd, k_BHLd, v_BHLd, attn_mask=bias, is_causal=pattern.is_causal
@@ -136,7 +176,7 @@ class Attention(nn.Module):
         batch, length, width = x_BLD.shape
         qkv = self.qkv(x_BLD).view(batch, length, 3, self.num_heads, width // self.num_heads)
         q_BHLd, k_BHLd, v_BHLd = qkv.permute(2, 0, 3, 1, 4)
-        mixed_BHLd = attend(q_BHLd, k_BHLd, v_BHLd, pattern, rotary=self.rotary)
+        mixed_BHLd = attend(self, q_BHLd, k_BHLd, v_BHLd, pattern, rotary=self.rotary)
         mixed: Tensor = self.out(mixed_BHLd.transpose(1, 2).reshape(batch, length, width))
         return mixed
 

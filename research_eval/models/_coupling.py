@@ -210,7 +210,7 @@ class CoupledBody(nn.Module):
         self, params: CoupledParams, context: BodyContext, make_coupling: MakeCoupling | None
     ) -> None:
         super().__init__()
-        self.causal = context.causal
+        self.causal = self.takes_past = context.causal
         self.checkpointed = params.checkpoint_activations
         self.layers = nn.ModuleList(
             CoupledLayer(params, layer, make_coupling and make_coupling())

@@ -45,7 +45,7 @@ class RealTokens:
     def __init__(self, batch: BodyInput) -> None:
         rows, length = batch.ids_BL.shape
         ids = batch.ids_BL.flatten()
-        positions = torch.arange(length, device=ids.device).repeat(rows)
+        positions = torch.arange(batch.start, batch.start + length, device=ids.device).repeat(rows)
         self._index_T = None
         if batch.mask_BL is not None:
             self._index_T = batch.mask_BL.flatten().nonzero().squeeze(1)
@@ -172,7 +172,8 @@ def _activation_gradient(da_SF: Tensor, h_SG: Tensor, activation: str) -> Tensor
     gate_SF, up_SF = h_SG.chunk(2, dim=-1)
     dh_SG = torch.empty_like(h_SG)
     dgate_SF, dup_SF = dh_SG.chunk(2, dim=-1)
-    torch.mul(da_SF, F.silu(gate_SF), out=dup_SF)
+    torch.ops.aten.silu.out(gate_SF, out=dup_SF)
+    dup_SF.mul_(da_SF)
     torch.ops.aten.silu_backward.grad_input(da_SF.mul_(up_SF), gate_SF, grad_input=dgate_SF)
     return dh_SG
 
@@ -183,7 +184,8 @@ def _activate_into(a_SF: Tensor, h_SG: Tensor, activation: str) -> None:
         torch.ops.aten.gelu.out(h_SG, out=a_SF)
     else:
         gate_SF, up_SF = h_SG.chunk(2, dim=-1)
-        torch.mul(F.silu(gate_SF), up_SF, out=a_SF)
+        torch.ops.aten.silu.out(gate_SF, out=a_SF)
+        a_SF.mul_(up_SF)
 
 
 def _feed_forward(

@@ -13,6 +13,7 @@ with a gate.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -63,11 +64,11 @@ class ParallelBlocks(nn.Module):
         # [3, E * B, H, L, d] as a view: the rows of the batch, expert by expert.
         qkv = torch.bmm(normed_ETD, self.qkv_ED3D).view(-1, length, 3, self.params.num_heads, head)
         q_BHLd, k_BHLd, v_BHLd = qkv.permute(2, 0, 3, 1, 4)
-        if pattern.bias is not None:
+        if pattern.bias is not None and len(pattern.bias) > 1:
             bias = pattern.bias.repeat(self.num_experts, 1, 1, 1)
-            pattern = AttentionPattern(pattern.is_causal, bias)
+            pattern = replace(pattern, bias=bias)
         rotary = self.params.positions == "rope"
-        mixed_BHLd = attend(q_BHLd, k_BHLd, v_BHLd, pattern, rotary=rotary)
+        mixed_BHLd = attend(self, q_BHLd, k_BHLd, v_BHLd, pattern, rotary=rotary)
         return mixed_BHLd.transpose(1, 2).reshape(self.num_experts, batch * length, width)
 
     def _norm(self, x_: Tensor, gain: Tensor, bias: Tensor) -> Tensor:

@@ -280,6 +280,7 @@ class StackedBlocks(nn.Module):
         if bias is not None:
             bias = bias.index_select(0, visits.sample_R)
         mixed_RHLd = attend(
+            self,
             q_RHLd,
             k_RHLd,
             v_RHLd,

@@ -32,7 +32,7 @@ class Dense(nn.Module):
 
     def __init__(self, params: TransformerParams, context: BodyContext) -> None:
         super().__init__()
-        self.causal = context.causal
+        self.causal = self.takes_past = context.causal
         self.recompute = isinstance(params, LayeredParams) and params.checkpoint_activations
         self.blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
 

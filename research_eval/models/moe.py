@@ -308,6 +308,7 @@ class MoE(nn.Module):
     def __init__(self, params: MoEParams, context: BodyContext) -> None:
         super().__init__()
         self.causal, self.recompute = context.causal, params.checkpoint_activations
+        self.takes_past = context.causal  # a router looks at nothing but the token
         routed = routed_layers(params)
         self.blocks = nn.ModuleList(
             MoEBlock(params, context, layer) if layer in routed else Block(params)

@@ -14,6 +14,7 @@ from research_eval.spec.data import (
     LoadContext,
     Split,
     Task,
+    Vocabulary,
     data_fingerprint,
 )
 from research_eval.spec.model import (
@@ -25,6 +26,7 @@ from research_eval.spec.model import (
     ModelSpec,
     TransformerParams,
 )
+from research_eval.spec.past import Past
 from research_eval.spec.reports import AuxLoss, CouplingRecord, PathRecord, RoutingRecord
 from research_eval.spec.router import RouterContext, RouterInput, RouterOutput, RouterSpec
 
@@ -43,6 +45,7 @@ __all__ = [
     "DatasetType",
     "LoadContext",
     "ModelSpec",
+    "Past",
     "PathRecord",
     "RouterContext",
     "RouterInput",
@@ -52,5 +55,6 @@ __all__ = [
     "Split",
     "Task",
     "TransformerParams",
+    "Vocabulary",
     "data_fingerprint",
 ]

@@ -6,10 +6,10 @@ N samples, L length.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -123,6 +123,20 @@ class LoadContext:
     say: Callable[[str], None] = lambda _line: None
 
 
+class Vocabulary(Protocol):
+    """Between text and the token ids of a data set."""
+
+    @property
+    def end_of_text(self) -> int | None:
+        """Id behind which a text is over; None if no id says so."""
+
+    def prompt(self, text: str) -> list[int]:
+        """Return the ids of the beginning of a text, as rows of the data set begin."""
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return what ids stand for; characters that are not complete yet as U+FFFD."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSpec:
     """A data set, as `DATASETS_MAP` holds it.
@@ -130,6 +144,7 @@ class DatasetSpec:
     Attributes:
         load: Returns the data, or raises `DataError` with the ways to provide it.
         tasks: What it can be used for; the first is the default.
+        vocabulary: Returns what its ids stand for; None where they are only numbers.
         version: Raised when the same parameters come to mean other data.
     """
 
@@ -138,4 +153,5 @@ class DatasetSpec:
     params: type[DatasetParams]
     load: Callable[[Any, LoadContext], Dataset]
     tasks: tuple[Task, ...]
+    vocabulary: Callable[[Any, LoadContext], Vocabulary] | None = None
     version: int = 1

@@ -16,6 +16,7 @@ from research_eval.knobs import Choice, Constraint, Divides, Params, Uniform
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+from research_eval.spec.past import Past
 from research_eval.spec.reports import AuxLoss, CouplingRecord, PathRecord, RoutingRecord
 from research_eval.spec.router import RouterSpec
 
@@ -89,12 +90,21 @@ class BodyInput:
         ids_BL: Token ids, int64.
         mask_BL: True at real tokens; None if there is no padding.
         progress: Share of the training that is done, 0..1, for what is annealed; 1 outside it.
+        past: What was kept of the positions before, for bodies that say `takes_past`; then the
+            rows here go on from position `past.length`, without padding. None at the start of
+            a row.
     """
 
     hidden_BLD: Tensor
     ids_BL: Tensor
     mask_BL: Tensor | None
     progress: float = 1.0
+    past: Past | None = None
+
+    @property
+    def start(self) -> int:
+        """Position of the first token of each row."""
+        return 0 if self.past is None else self.past.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +153,8 @@ class ModelSpec:
             `routing_parameters()` name the parameters that decide which experts work; those that
             define `waives()` add to the promises below, as their parameters require. Those with an
             attribute `routing_control`, None by default, let it decide in their place while it
-            is set (`research_eval.routing_controls`).
+            is set (`research_eval.routing_controls`). A body with a true attribute `takes_past`
+            can read rows piece by piece (`BodyInput.past`), which makes generation faster.
         cost: Counts it: `cost(params, context, length)`; None lets the counter measure it.
         version: Raised when the same parameters come to mean another function.
         scale: Fields that change its cost, in the order in which matching should try them.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from research_eval.diagnostics.routing import served
 from research_eval.models.moe import MoELayer
 from research_eval.network import Network
+from research_eval.spec import Past
 from research_eval.testing.learning_checks import (
     learns_nothing_from_noise,
     overfits_a_few_samples,
@@ -209,6 +211,22 @@ def weights_survive_a_file(subject: Subject) -> None:
         raise AssertionError("a state dict that was saved and loaded gives other outputs")
 
 
+def rows_can_be_read_in_pieces(subject: Subject) -> None:
+    """Where a body says `takes_past`, rows read piece by piece give what whole rows give."""
+    network = subject.network().eval()
+    ids_BL = subject.batch().ids_BL
+    whole_BLV = _logits(network, ids_BL, None)
+    length = ids_BL.shape[1]
+    past = Past(length)
+    cuts = sorted({0, length // 3, length // 3 + 1, length})
+    for start, end in pairwise(cuts):
+        with torch.no_grad():
+            found_BV = network.next_logits(ids_BL[:, start:end], past)
+        assert_close(
+            found_BV, whole_BLV[:, end - 1], f"tokens {start} to {end - 1} read behind the others"
+        )
+
+
 def declared_costs_are_counted_costs(subject: Subject) -> None:
     """Declared FLOPs and active parameters are what a counter finds, within 1 %.
 
@@ -275,6 +293,10 @@ def _is_causal(subject: Subject) -> bool:
     return subject.task == "language_modeling"
 
 
+def _takes_past(subject: Subject) -> bool:
+    return _is_causal(subject) and subject.network().takes_past()
+
+
 def _has_experts(subject: Subject) -> bool:
     return any(True for _ in stacked_experts(subject.network()))
 
@@ -320,6 +342,7 @@ MODEL_CHECKS = (
     ModelCheck(evaluation_repeats),
     ModelCheck(seed_decides_everything),
     ModelCheck(weights_survive_a_file),
+    ModelCheck(rows_can_be_read_in_pieces, _takes_past),
     ModelCheck(declared_costs_are_counted_costs),
     ModelCheck(learns_nothing_from_noise, _is_causal),
     ModelCheck(overfits_a_few_samples),

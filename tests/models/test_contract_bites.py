@@ -80,6 +80,13 @@ class HidesAWeight(Dense):
         return BodyOutput(super().forward(batch).hidden_BLD * self.hidden_scale)
 
 
+class Forgets(Dense):
+    """Says that it goes on, and begins anew."""
+
+    def forward(self, batch):
+        return super().forward(replace(batch, past=None))
+
+
 class Bag(nn.Module):
     """Has no notion of order: no attention, no positions in its input."""
 
@@ -115,6 +122,7 @@ LM, CLASSIFY = "language_modeling", "classification"
         (model_checks.evaluation_repeats, dense_with(AlwaysNoisy), LM, "differ"),
         (model_checks.odd_batches_are_finite, dense_with(Scrambled), CLASSIFY, "not finite"),
         (model_checks.weights_survive_a_file, dense_with(HidesAWeight), CLASSIFY, "state dict"),
+        (model_checks.rows_can_be_read_in_pieces, dense_with(Forgets), LM, "behind the others"),
         (
             learning_checks.solves_an_order_task,
             dense_with(Bag, params=TransformerParams, cost=None),
