@@ -23,6 +23,7 @@ from research_eval.config.experiment import (
     Origin,
     TrainingParams,
 )
+from research_eval.explaining import RULES
 from research_eval.knobs import Params
 from research_eval.metrics import METRICS
 from research_eval.parameters import Parameter, describe
@@ -45,6 +46,7 @@ def pages() -> dict[str, str]:
         "routers.md": _routers_page(),
         "metrics.md": _metrics_page(),
         "cli.md": _cli_page(),
+        "findings.md": _findings_page(),
         "run.schema.json": json.dumps(json_schema(), indent=2) + "\n",
     }
 
@@ -123,6 +125,27 @@ def _metrics_page() -> str:
     ]
     columns = ("metric", "points during training", "better", "unit", "task", "meaning")
     return _page("Metrics", "What a run records.", _table(columns, rows))
+
+
+def _findings_page() -> str:
+    rows = [
+        (
+            rule.title,
+            f"`{rule.name}`",
+            rule.evidence,
+            rule.limit_in_words,
+            rule.reason,
+            rule.test,
+        )
+        for rule in RULES
+    ]
+    columns = ("finding", "name", "evidence", "told from", "why that threshold", "its command")
+    return _page(
+        "Findings",
+        "What `research-eval explain` may find of the side that is behind, and of the other one. "
+        "Where there are several seeds, a difference must also be larger than their noise.",
+        _table(columns, rows),
+    )
 
 
 def _cli_page() -> str:

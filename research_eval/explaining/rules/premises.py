@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -40,7 +41,8 @@ def _differing(side: Side, other: Side, *, of_data: bool) -> dict[str, tuple[Any
     return found
 
 
-def _in_words(changed: dict[str, tuple[Any, Any]]) -> str:
+def in_words(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    """Return values of both sides by path, the first few of them."""
     shown = [
         f"{path} {json.dumps(one)} against {json.dumps(two)}"
         for path, (one, two) in list(changed.items())[:SHOWN]
@@ -60,7 +62,7 @@ def different_data(_pair: Pair, side: Side, other: Side, threshold: float) -> Fi
         whole = json.loads(other.run.full_config_json).get("dataset_params", {})
         theirs = {"dataset_name": other.component("dataset_name"), "dataset_params": whole}
     theirs.pop("dataset_type", None)
-    how = _in_words(changed) or "the same settings, but other fingerprints"
+    how = in_words(changed) or "the same settings, but other fingerprints"
     return Finding(
         sentence=f"{side.label} and {other.label} learned different data: {how}",
         numbers={"settings": float(len(changed))},
@@ -76,7 +78,7 @@ def other_settings(_pair: Pair, side: Side, other: Side, threshold: float) -> Fi
     theirs = {path: pair[1] for path, pair in changed.items() if path in other.params}
     return Finding(
         sentence=f"{side.label} and {other.label} differ in more than the model: "
-        f"{_in_words(changed)}",
+        f"{in_words(changed)}",
         numbers={"settings": float(len(changed))},
         strength=len(changed) / threshold,
         commands=rerun(side, theirs),

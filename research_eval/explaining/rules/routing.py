@@ -95,9 +95,9 @@ def routing_worth(pair: Pair, side: Side, other: Side, threshold: float) -> Find
     elif theirs:
         return None
     return Finding(
-        sentence=f"the routing of {side.label} is worth nothing that can be shown: {said}, of the "
-        f"{evaluation.params.get('split')} split ({len(mine)} of {counted(len(side.runs), 'run')} "
-        f"evaluated){beside}",
+        sentence=f"the routing of {side.label} is worth nothing that can be shown ("
+        f"{evaluation.params.get('split')} split, {len(mine)} of "
+        f"{counted(len(side.runs), 'run')} evaluated): {said}{beside}",
         numbers={"cost": first.value, "low": first.low, "high": first.high},
         strength=1.0,
         effect=effect if effect and pair.metric.endswith(first.score) else None,

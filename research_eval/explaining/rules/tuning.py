@@ -8,9 +8,11 @@ from typing import Any
 
 from research_eval.analysis.arms import EQUAL_BUDGET, are_equal
 from research_eval.analysis.evidence import configuration_of
+from research_eval.comparison import compare
 from research_eval.explaining.commands import EVERY_SEED, LR, more_seeds, sweep_around
 from research_eval.explaining.finding import MATTERS, UNEQUAL, Command, Finding, Lack, Rule
 from research_eval.explaining.pair import Pair
+from research_eval.explaining.rules.premises import in_words
 from research_eval.explaining.side import Side, exceeds, told
 from research_eval.knobs import is_number
 from research_eval.quantities import number
@@ -100,10 +102,14 @@ def better_on_record(pair: Pair, side: Side, other: Side, threshold: float) -> F
         return None
     effect = float(signed[0].mean() - signed[1].mean())
     run = next(run for run in reversed(runs) if configuration_of(run) == best)
+    beside = compare([run, side.run], ()).params
+    passed_over = {"seed", "experiment_name", *(path for path in beside if "origin" in path)}
+    changed = {path: values for path, values in beside.items() if path not in passed_over}
     return Finding(
         sentence=f"another configuration of {side.run.model_type} on record did better: run "
         f"{run.experiment_id} with {pair.metric} {told(scores[best])}, {side.label} has "
-        f"{told(values)}; the best of {len(scores) + 1} flatters itself",
+        f"{told(values)}; the best of {len(scores) + 1} flatters itself. It has "
+        f"{in_words(changed)}",
         numbers={"best": float(scores[best].mean()), "own": float(values.mean())},
         strength=effect / (threshold * pair.gap),
         effect=effect,
