@@ -6,6 +6,8 @@ import json
 import pytest
 
 from research_eval.anonymity import Anonymizer, Identity, identities_in
+from research_eval.records import RunStatus
+from research_eval.testing.runs import ended_run
 
 KNOWN = (
     Identity("host", "gpu07.cs.acme.edu"),
@@ -129,3 +131,20 @@ def test_a_binary_that_identifies_is_known(anonymizer):
 def test_records_name_what_identifies_in_them():
     tree = {"user": "bob", "packages": {"torch": "1"}, "data": {"path": "/d/acme/x.csv"}, "n": 3}
     assert set(identities_in(tree)) == {Identity("user", "bob"), Identity("file", "/d/acme/x.csv")}
+
+
+def test_a_user_who_is_called_like_a_metric_destroys_none():
+    config = {"experiment_name": "adalbert", "model_params": {"k1": "prob"}}
+    run = ended_run(
+        "r",
+        RunStatus.COMPLETED,
+        {"train_router_grad_norm": 1.0, "ada/loss": 2.0, "adalbert/x": 1.0},
+        env_details_json=json.dumps({"user": "router", "base_dir": "/home/adalbert/moe"}),
+        full_config_json=json.dumps(config),
+        model_type="moe",
+    )
+    found = Anonymizer.of([run]).record(run)
+    assert set(found.metrics) == {"train_router_grad_norm", "ada/loss", "anon_user_1/x"}
+    assert json.loads(found.env_details_json)["user"] == "anon_user_2"
+    assert json.loads(found.full_config_json)["experiment_name"] == "anon_user_1"
+    assert found.model_type == "moe"

@@ -1,4 +1,4 @@
-"""What tells who made a run, and where, replaced by placeholders; only the standard library.
+"""What tells who made a run, and where, replaced by placeholders.
 
 Two kinds of rules work together. Identities that are known (the names of host and user, folders,
 the git author, remotes: of this machine, and of every record) are replaced wherever they stand as a

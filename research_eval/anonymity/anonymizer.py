@@ -130,11 +130,10 @@ class Anonymizer:
     @classmethod
     def of(cls, runs: Iterable[RunRecord], more: Iterable[Identity] = ()) -> Anonymizer:
         """Return one that knows this machine, what records say of theirs, and more if given."""
-        identities, keep = [*identities_here(), *more], set[str]()
-        for run in runs:
-            identities += identities_of(run)
-            keep.update(vocabulary(run))
-        return cls(identities, keep)
+        runs = list(runs)
+        identities = [*identities_here(), *more]
+        identities += [identity for run in runs for identity in identities_of(run)]
+        return cls(identities, vocabulary(runs, identities))
 
     @property
     def account(self) -> list[Removed]:
@@ -234,6 +233,7 @@ class Anonymizer:
             self.text(name, at): self.text(reason, f"flags of {at}")
             for name, reason in run.flags.items()
         }
+        changes["metrics"] = {self.text(name, at): each for name, each in run.metrics.items()}
         return replace(run, **changes)
 
     def left_in(self, content: bytes) -> list[str]:

@@ -10,12 +10,13 @@ import socket
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from research_eval.metrics import METRICS
 from research_eval.records import RunRecord, leaves
 
 Kind = Literal[
@@ -53,6 +54,7 @@ _PUBLIC_MAIL = frozenset(
         "proton.me", "icloud.com"
     ]
 )  # fmt: skip
+_WORD = re.compile(r"[\w-]+$")
 PLACES = ("path", "file")
 
 
@@ -116,15 +118,31 @@ def kind_of(path: str) -> Kind | None:
     return FIELDS.get(path.rpartition(".")[2].lower())
 
 
-def vocabulary(run: RunRecord) -> set[str]:
-    """Return words of a record that carry meaning: of models, data, parameters and metrics."""
-    names = [*run.metrics, *run.params, run.model_type or "", run.dataset_name or ""]
-    choices = [value for value in run.params.values() if isinstance(value, str)]
-    plain = [text for text in choices if re.fullmatch(r"[\w-]+", text)]
-    identifying = {each.text.lower() for each in identities_of(run) if each.kind != "project"}
-    words = {word.lower() for name in [*names, *plain] for word in re.split(r"[^A-Za-z]+", name)}
-    whole = {name.lower() for name in (run.model_type, run.dataset_name) if name}
-    return (words - identifying) | whole
+def vocabulary(runs: Iterable[RunRecord], identities: Iterable[Identity]) -> set[str]:
+    """Return words that carry meaning: of models, data, parameters and metrics.
+
+    Names that a user gave (of parameters of a plug-in, of metrics of a script) are such words only
+    as far as they identify nobody.
+
+    Args:
+        runs: Records.
+        identities: All that is known to identify.
+    """
+    own: set[str] = set()
+    given: set[str] = set()
+    for metric in METRICS:
+        own.update(_words(metric.name), _words(metric.history or ""))
+    for run in runs:
+        own.update(n.lower() for n in (run.model_type, run.dataset_name) if n and _WORD.match(n))
+        values = [v for name, v in run.params.items() if "." in name and isinstance(v, str)]
+        for name in [*run.metrics, *run.params, *filter(_WORD.match, values)]:
+            given.update(_words(name))
+    parts = (part.text.lower() for each in identities for part in with_parts(each))
+    return own | (given - set(parts))
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z]+", name.lower())
 
 
 def with_parts(identity: Identity) -> Iterator[Identity]:

@@ -4,6 +4,8 @@ import json
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from research_eval.store import Store
@@ -154,19 +156,35 @@ def test_an_anonymous_bundle_is_reproduced(cli, hostile, elsewhere):
     assert "names were taken out of its plug-in" in said.err
 
 
+def picture(path):
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff Author wunderlich \x00")
+
+
+def table(path):
+    rows = {"annotator": ["wunderlich"] * 100}
+    pq.write_table(pa.table(rows), path, compression="zstd", use_dictionary=False)
+
+
+def archive(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("notes.txt", "wunderlich " * 100)
+
+
 @pytest.mark.usefixtures("hostile")
-def test_a_file_that_cannot_be_changed_is_refused_by_name(cli):
+@pytest.mark.parametrize(
+    ("name", "write"), [("plot.png", picture), ("rows.parquet", table), ("all.zip", archive)]
+)
+def test_a_file_that_cannot_be_changed_is_refused_by_name(cli, name, write):
     with Store.open(NAMES) as store:
-        writer = store.start(new_run("picture", seed=0))
-        path = writer.folder / "plot.png"
-        path.write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff Author wunderlich \x00")
-        writer.artifact("file", path)
+        writer = store.start(new_run("other", seed=0))
+        write(writer.folder / name)
+        writer.artifact("file", writer.folder / name)
         writer.finish("COMPLETED")
     said = export(cli, "--anonymous")
     assert said.code == 4
-    assert "plot.png" in said.errors[0]
+    assert name in said.errors[0]
     assert not Path("a.zip").exists()
-    assert cli("runs", "export", "picture", "--anonymous", "-o", "b.zip").code == 0
+    assert cli("runs", "export", "other", "--anonymous", "-o", "b.zip").code == 0
 
 
 @pytest.mark.usefixtures("hostile")
