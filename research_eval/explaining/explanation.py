@@ -222,7 +222,7 @@ def _explained(pair: Pair) -> Explanation:
                     if side is behind
                     else Bearing.DESPITE
                 )
-                share = _share(result.effect, pair.gap)
+                share = None if pair.is_shown is False else _share(result.effect, pair.gap)
                 found.append(Explained(rule, bearing, named, result, share))
     return Explanation(pair, in_order(found), tuple(lacks.values()), tuple(waiting))
 

@@ -125,7 +125,7 @@ class Explained:
 
     Attributes:
         side: Label of the side that it is about; empty for both.
-        share: `effect` over the difference; None if either is not known.
+        share: `effect` over the difference; None if either is not known, or it is seed noise.
     """
 
     rule: Rule

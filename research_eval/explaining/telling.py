@@ -121,8 +121,9 @@ def _heading(pair: Pair, bearing: Bearing) -> str:
 def _finding(place: int, each: Explained, db: str | None) -> Iterator[str]:
     finding = each.finding
     worth = ""
-    if finding.effect is not None and each.share is not None:
-        worth = f": up to {number(finding.effect)}, {min(each.share, 9.99):.0%} of the difference"
+    if finding.effect is not None:
+        worth = f": up to {number(finding.effect)}"
+        worth += "" if each.share is None else f", {each.share:.0%} of the difference"
     yield f"{place}. {each.rule.title}{worth}"
     yield from _wrapped(finding.sentence, "   ")
     if finding.commands:

@@ -249,3 +249,22 @@ def test_the_range_of_a_study_counts_and_not_what_it_happened_to_try(lab):
         lab.run("weak" if rate == 0.1 else str(rate), {"final_val_f1": score}, params=params,
                 study="s", trial=0, phase="search")  # fmt: skip
     assert not found(lab.explain(), "lr_at_edge")
+
+
+def test_a_gain_that_seed_noise_hides_has_no_worth(lab):
+    for seed, score in enumerate((0.5, 0.52, 0.48)):
+        lab.run("weak", {"final_val_f1": score, "tokens_seen": 500.0}, seed=seed)
+    for seed, (middle, score) in enumerate(((0.1, 0.9), (0.9, 0.92), (0.9, 0.88))):
+        values = {"val_f1": {50: middle, 100: score}, "tokens_seen": line(0, 1000)}
+        lab.run("strong", {"final_val_f1": score}, seed=seed, curves=values)
+    explanation = lab.explain()
+    assert explanation.pair.is_shown
+    assert found(explanation, "fewer_tokens").finding.effect is None  # 0.27 gained, by seeds 1.1
+
+
+def test_a_last_quarter_within_seed_noise_is_no_improvement(lab):
+    for seed, (score, last) in enumerate(((0.5, 0.0), (0.52, 0.6), (0.48, 0.45))):
+        lab.run("weak", {"final_val_f1": score}, seed=seed, curves={"val_f1": line(last, score)})
+    for seed, score in enumerate((0.9, 0.91, 0.92)):
+        lab.run("strong", {"final_val_f1": score}, seed=seed, curves={"val_f1": line(score, score)})
+    assert not found(lab.explain(), "still_improving")

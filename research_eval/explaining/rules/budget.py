@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from statistics import median
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from research_eval.explaining.commands import at_cost_of, rerun
 from research_eval.explaining.finding import MATTERS, UNEQUAL, Command, Finding, Lack, Rule
 from research_eval.explaining.pair import Pair
-from research_eval.explaining.side import Side, told
+from research_eval.explaining.side import Side, difference, exceeds, told
 from research_eval.metrics import EQUAL_COST
 from research_eval.quantities import amount, number
 
@@ -42,17 +41,23 @@ def fewer_tokens(pair: Pair, side: Side, other: Side, threshold: float) -> Findi
 
 
 def _score_at(pair: Pair, side: Side, metric: str, spent: float) -> tuple[str, float | None]:
-    """Return what a side scored when it had spent no more, in words, and what it gained after."""
+    """Return what a side scored when it had spent no more, in words, and what it gained after.
+
+    The gain is None if seed noise hides whether it matters.
+    """
     scores = pair.score_when(side, metric, spent)
     own = pair.values[side.label]
     if not len(scores) or not len(own):
         return "", None
-    effect = pair.sign * float(own.mean() - scores.mean())
+    gained, half = difference(pair.sign * own, pair.sign * scores)
+    effect: float | None = max(gained, 0.0)
+    if gained <= half and gained + half >= MATTERS * pair.gap:
+        effect = None
     unit = "tokens" if metric == "tokens_seen" else "FLOPs"
     return (
         f"; when {side.label} had come to {amount(spent)} {unit}, its {pair.history} was "
         f"{told(scores)}",
-        max(effect, 0.0),
+        effect,
     )
 
 
@@ -124,7 +129,8 @@ def still_improving(pair: Pair, side: Side, other: Side, threshold: float) -> Fi
     gain = float(gains[side].mean())
     base = float(gains[other].mean()) if len(gains[other]) else 0.0
     effect = gain - max(base, 0.0)
-    if math.isnan(pair.gap) or not pair.gap or effect < threshold * pair.gap:
+    beside = gains[other] if base > 0 else np.zeros(len(gains[side]))
+    if not pair.gap > 0 or not exceeds(gains[side], beside, threshold * pair.gap):
         return None
     return Finding(
         sentence=f"{side.label} was still improving: its {pair.history} gained "
