@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -190,7 +189,6 @@ def anonymize_database(
 
 
 def _replace_texts(database: sqlite3.Connection, anonymizer: Anonymizer) -> None:
-    @cache
     def changed(table: str, column: str, name: str, text: str) -> str:
         if text.startswith(("{", "[")):
             return anonymizer.json(text, f"{table}.{column}")
