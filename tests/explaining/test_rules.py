@@ -268,3 +268,10 @@ def test_a_last_quarter_within_seed_noise_is_no_improvement(lab):
     for seed, score in enumerate((0.9, 0.91, 0.92)):
         lab.run("strong", {"final_val_f1": score}, seed=seed, curves={"val_f1": line(score, score)})
     assert not found(lab.explain(), "still_improving")
+
+
+def test_a_router_whose_decisions_are_worth_something_is_not_called_undecided(lab):
+    routed = {"val_router_entropy_layer0": 0.99, "train_router_grad_norm": 0.1}
+    record(lab, "weak", metrics=routed, cost=(0.3, 0.2, 0.4))
+    record(lab, "strong")
+    assert not found(lab.explain(), "router_entropy")

@@ -32,7 +32,7 @@ def without_router(side: Side) -> tuple[Command, ...]:
 def no_gradient(pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
     """Compare the router's gradient with that of the whole network."""
     mine, theirs = (_gradient_share(pair, each) for each in (side, other))
-    if not len(mine) or mine.mean() >= threshold:
+    if not len(mine) or mine.mean() >= threshold or _matters(side, pair):
         return None
     if len(theirs) and not exceeds(theirs, mine, 0.0):
         return None
@@ -56,10 +56,12 @@ def _gradient_share(pair: Pair, side: Side) -> Floats:
     return np.array(found)
 
 
-def undecided(_pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
+def undecided(pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
     """Look for routers that prefer no expert."""
     mine, theirs = (each.by_layer("val_router_entropy_layer") for each in (side, other))
     if not side.has("train_router_grad_norm") or not len(mine) or mine.mean() <= threshold:
+        return None
+    if _matters(side, pair):
         return None
     if len(theirs) and other.has("train_router_grad_norm") and not exceeds(mine, theirs, 0.0):
         return None
@@ -116,6 +118,11 @@ def _costs(side: Side, pair: Pair) -> list[tuple[RunRecord, Cost]]:
     return list(found.values())
 
 
+def _matters(side: Side, pair: Pair) -> bool:
+    """Return whether an evaluation showed that the routing is worth something."""
+    return any(cost.low > 0 for _, cost in _costs(side, pair))
+
+
 def _other_control(side: Side) -> tuple[Command, ...]:
     trained = without_router(side)
     if trained and "--routing" not in trained[-1].words:
@@ -129,7 +136,8 @@ RULES = (
         title="a router without gradient",
         evidence="the curves of `train_router_grad_norm` and `grad_norm`",
         threshold=1e-3,
-        limit="its median below {} of that of the whole network, and less than of the other",
+        limit="its median below {} of that of the whole network, and less than of the other; "
+        "not if random routing was found to cost something",
         reason="a thousandth of the gradient moves a thousandth of what the other weights move, "
         "unless the optimizer rescales it; a proposal of this project",
         test="trains with random choices, or evaluates with them: is it as good without a router?",
@@ -140,7 +148,8 @@ RULES = (
         title="a router that prefers nothing",
         evidence="`val_router_entropy` of each layer, of a router that learns",
         threshold=0.95,
-        limit="above {} of the maximum, and above that of the other",
+        limit="above {} of the maximum, and above that of the other; not if random routing was "
+        "found to cost something",
         reason="of 8 experts, at 0.95 the first has three times the probability of each other one",
         test="trains with random choices, or evaluates with them",
         find=undecided,
