@@ -22,10 +22,10 @@ from research_eval.cli._render import (
     to_json,
     write,
 )
+from research_eval.cli._reports import as_records
 from research_eval.cli._study_plan import forecast_of, show_forecast
 from research_eval.cli._study_result import near, raise_if_nothing
 from research_eval.cli._study_view import study_view
-from research_eval.cli.analyze import as_records
 from research_eval.cli.run import find_place
 from research_eval.comparing.names import DEFAULT_AXIS, DEFAULT_SEEDS, DEFAULT_TRIALS, REPORTS
 from research_eval.errors import IncompleteError

@@ -149,4 +149,4 @@ def _differences(
 
 def _require_same(issues: list[Issue], file: Path, path: Path, told: str) -> None:
     if issues:
-        raise ConfigError(f"{file} and {path} {told}, so their scores say nothing", issues)
+        raise ConfigError(f"{file} and {path} {told}, so their scores cannot be compared", issues)

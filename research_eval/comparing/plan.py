@@ -80,7 +80,7 @@ class Plan:
         if not is_whole:
             raise ConfigError(
                 f"{path} was changed after it was written; put it back as it was, or start anew "
-                "under another --name"
+                "under another --study-name"
             )
         return plan
 
@@ -100,7 +100,7 @@ class Plan:
         ]
         more = len(changed) - MAX_TOLD
         raise ConfigError(
-            f"comparison {self.name} was planned otherwise on {self.written[:10]} ({path}): "
+            f"comparison {self.name} was planned otherwise on {self.written[:10]} ({path.name}): "
             + "; ".join([*told, *([f"{more} more"] if more > 0 else [])])
-            + ". The same question continues it; --name starts another one"
+            + ". The same question continues it; --study-name starts another one"
         )

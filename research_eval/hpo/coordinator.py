@@ -265,12 +265,20 @@ class Coordinator:
     def _retry(
         self, number: int, work: Work, record: RunRecord | None, *, is_last: bool = False
     ) -> None:
-        """Queue another attempt of a run, or give it up."""
+        """Queue another attempt of a run, or give it up.
+
+        Args:
+            number: Of the trial.
+            work: The run.
+            record: What there is of it.
+            is_last: Whether it is taken up where nothing has died just now.
+        """
         key = (number, work.seed, work.place.phase)
-        self._lost[key] = self._lost.get(key, 0) + 1
-        times = self._lost[key]
-        if record is not None:
-            times = self.store.attempts(record.experiment_id).count(RunStatus.LOST)
+        times = self._lost.get(key, 0) + (not is_last)
+        self._lost[key] = times
+        if record is not None:  # a process that dies before it resumes leaves no attempt
+            lost = self.store.attempts(record.experiment_id).count(RunStatus.LOST)
+            times = max(times, lost)
             self._keep(number, work, record)
         if times > MAX_LOST:
             self.book.entries[number].given_up = work.place.phase != "confirm"
