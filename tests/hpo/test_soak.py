@@ -37,5 +37,17 @@ def test_96_trials_are_legal_different_and_dealt_out_equally():
         assert run.status is not RunStatus.RUNNING
 
     assert set(result.best) == set(MODELS_MAP)
-    chance = 0.5
-    assert max(trial.values[0] for trial in result.best.values()) > chance + 0.2
+    for arm, best in result.best.items():
+        assert best.values[0] == max(
+            trial.values[0]
+            for trial in result.trials
+            if trial.arm == arm and trial.state is TrialState.COMPLETED
+        )
+
+
+@pytest.mark.slow
+def test_a_search_learns_what_can_be_learned():
+    """Rows of 16 tokens need more than the 395 steps of the reference; rows of 8 do not."""
+    short = REFERENCE | {"dataset_params": REFERENCE["dataset_params"] | {"seq_len": 8}}
+    result = optimize(short, arms=("dense", "moe"), n_trials=16, workers=2, db="short.db")
+    assert {arm for arm, best in result.best.items() if best.values[0] > 0.95} == {"dense", "moe"}
