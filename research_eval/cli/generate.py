@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +23,7 @@ from research_eval.errors import ConfigError
 from research_eval.generation.decoding import Decoding
 
 if TYPE_CHECKING:
-    from research_eval.generation import Continuation
+    from research_eval.generation.writing import Continuation, Writer
 
 
 class TextFormat(StrEnum):
@@ -103,12 +104,25 @@ def generate(
             db=database,
             watcher=OneRun(f"loading {run}", shown),
         )
+    _write(writer, prompts, how, stop or (), cache, form)
+    note(f"next: research-eval evaluate {writer.record.experiment_id}")
+
+
+def _write(
+    writer: Writer,
+    prompts: list[str],
+    how: Decoding,
+    stops: Sequence[str],
+    cache: bool,
+    form: TextFormat,
+) -> None:
+    """Write, show what is written, and say how fast."""
     live = len(prompts) == 1 and form is TextFormat.TEXT
     began = time.perf_counter()
     found = writer.write(
         prompts,
         how,
-        stops=stop or (),
+        stops=stops,
         cached=cache,
         tell=lambda _place, text: _stream(text) if live else None,
     )
@@ -116,7 +130,6 @@ def generate(
     _finish(found, form, live)
     tokens = sum(len(each.ids) for each in found)
     note(f"{tokens:,} tokens in {seconds:.1f} s, {number(tokens / seconds)} tokens/s")
-    note(f"next: research-eval evaluate {writer.record.experiment_id}")
 
 
 def _prompts(prompts: list[str] | None, file: Path | None) -> list[str]:

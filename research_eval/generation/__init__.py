@@ -1,6 +1,5 @@
-"""Text from a recorded language model."""
+"""Text from a recorded language model: `Decoding` says how, `research_eval.generate` does it."""
 
 from research_eval.generation.decoding import Decoding
-from research_eval.generation.writing import Continuation, Writer, generate
 
-__all__ = ["Continuation", "Decoding", "Writer", "generate"]
+__all__ = ["Decoding"]
