@@ -85,7 +85,10 @@ def anonymous(evidence: Evidence, anonymizer: Anonymizer) -> Evidence:
 
     runs = {name: clean(run) for name, run in evidence.runs.items()}
     question = evidence.question
-    candidate = question.candidate
+
+    def told(name: str | None, option: str) -> str | None:
+        return None if name is None else anonymizer.text(name, option)
+
     return replace(
         evidence,
         dataset=anonymizer.text(evidence.dataset, "data set"),
@@ -93,8 +96,9 @@ def anonymous(evidence: Evidence, anonymizer: Anonymizer) -> Evidence:
         evaluations=tuple(map(clean, evidence.evaluations)),
         question=replace(
             question,
-            candidate=None if candidate is None else anonymizer.text(candidate, "--candidate"),
+            candidate=told(question.candidate, "--candidate"),
             baselines=tuple(anonymizer.text(each, "--baseline") for each in question.baselines),
+            ablation=told(question.ablation, "--ablation"),
         ),
     )
 

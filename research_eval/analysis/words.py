@@ -34,8 +34,11 @@ def difference_with_half(delta: float, half: float, question: Question) -> str:
 
 
 def plus_minus(value: float, half: float) -> str:
-    """Return `value ± half`, both to the second digit of `half`."""
-    if not math.isfinite(half) or half <= 0:
+    """Return `value ± half`, both to the second digit of `half`; of no spread the value alone.
+
+    Equal values may differ in their last bit; that is no spread.
+    """
+    if not math.isfinite(half) or half <= 1e-12 * abs(value):
         return number(value)
     places = _places(half)
     return f"{value:.{places}f} ± {half:.{places}f}"

@@ -201,7 +201,7 @@ def _paper_width(width: str | None, *, is_paper: bool, only: tuple[str, ...]) ->
         raise typer.BadParameter(
             "writes everything; leave out the --run options", param_hint="--paper"
         )
-    return parse_width(width or COLUMN_WIDTH, "--width")
+    return parse_width(COLUMN_WIDTH if width is None else width, "--width")
 
 
 def _require_alone(context: typer.Context) -> None:

@@ -186,6 +186,31 @@ def test_nothing_that_is_written_says_who_and_what_was_removed_is_told(lab, tmp_
     assert later == contents(tmp_path / "anonymous")
 
 
+def test_neither_a_study_nor_a_group_says_who(lab, tmp_path):
+    lab.store.save_study("musterlab-private", json.dumps({"asked": {}}))
+    for name, origin in (("base", {}), ("variant", {"origin": {"changed": {"lr": 0.1}}})):
+        place = {"group": "mmusterfrau-parts", "study": "musterlab-private"}
+        lab.seeds("moe", (0.7, 0.72), config={"lr": len(name) / 40} | origin, **place, **WHO)
+    request = Request(ablation="mmusterfrau-parts")
+    (report,) = analyze(
+        lab.store, request, folder=tmp_path / "a", paper_width=3.25, on_removed=lambda _: None
+    )
+    assert report.section("ablation").table is not None
+    assert not any(SECRET.search(each) for each in contents(tmp_path / "a").values())
+    lock = tmp_path / "a" / LOCK_FILE
+    assert again(lab, lock, tmp_path / "later") == contents(tmp_path / "a")
+    lab.store.save_study("musterlab-private", json.dumps({"asked": {"n_trials": 3}}))
+    with pytest.raises(StoreError, match=r"study that was asked for something else.*: run0000"):
+        analyze_again(lab.store, lock, folder=tmp_path / "changed")
+
+
+def test_commits_without_names_are_still_told_apart(lab, tmp_path):
+    for seed, commit in enumerate(("a" * 40, "b" * 40)):
+        lab.run("moe", 0.5, seed, git_commit=commit)
+    (report,) = analyze(lab.store, Request(), folder=tmp_path, on_removed=lambda _: None)
+    assert "at several commits" in " ".join(report.section("provenance").sentences)
+
+
 def test_studies_and_evaluations_are_still_found_when_their_names_say_who(lab, tmp_path):
     for arm in ("dense", "moe"):
         for trial in range(3):

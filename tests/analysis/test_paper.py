@@ -85,6 +85,7 @@ def test_the_checker_of_tables_knows_what_is_illegal():
 def test_characters_that_latex_lacks_are_told_by_number():
     assert latex.text("a_1 & 50%") == r"a\_1 \& 50\%"
     assert latex.text("é ☃ a--b") == "é U+2603 a-{}-b"
+    assert latex.text("nai\u0308ve ?`") == "naïve ?{`}"
     assert latex.maths("1,234 ± 1.5e-05") == r"$1{,}234 \pm 1.5 \times 10^{-5}$"
 
 
@@ -169,6 +170,29 @@ def test_an_arm_without_a_score_is_a_row_and_nothing_is_bold(lab):
     assert told["dense"][0] == "--"
     assert "mathbf" not in found["parity_results.tex"]
     assert "no verdict, since no run of dense came to a score" in found["parity_contrasts.tex"]
+
+
+def test_seeds_that_are_all_equal_have_no_interval_of_rounding_errors(lab):
+    lab.seeds("moe", (0.7, 0.7, 0.7))
+    _, found = made(lab)
+    assert rows(found["parity_results.tex"]) == {"moe": ["$0.7$", "3"]}
+
+
+def test_what_a_mean_does_not_say_by_itself_stands_above_the_table(lab):
+    lab.seeds("moe", MOE[:2], metrics={"final_test_f1": 0.8})
+    lab.run("moe", MOE[2], 2)
+    lab.seeds("dense", DENSE[:3], metrics={"final_test_f1": 0.7})
+    lab.run("dense", seed=3, status="FAILED")
+    for trial, score in enumerate(WORSE[:2]):
+        lab.run("goe", score, config={"trial": trial}, metrics={"final_test_f1": 0.6})
+    _, found = made(lab, failed_as="worst")
+    notes = [each[2:] for each in found["parity_results.tex"].splitlines() if each[0] == "%"]
+    assert notes[2:] == [
+        "dense: 1 of n failed, with the worst score of all in the mean",
+        "dense: 3 of n have a test score",
+        "goe: chosen among 2 configurations by these very scores, which flatter it",
+        "moe: 2 of n have a test score",
+    ]
 
 
 def test_what_was_matched_is_a_table_of_its_own(lab):

@@ -168,6 +168,7 @@ def test_without_paper_nothing_is_written_for_one(cli, compared):
         (["--width", "3.25in"], "for a paper: --paper"),
         (["--paper", "--width", "3.25"], "write a width as in 3.25in, 8.5cm, 84mm or 234pt"),
         (["--paper", "--width", "-3in"], "write a width as in"),
+        (["--paper", "--width", ""], "write a width as in"),
         (["--paper", "--width", "1in"], "'1in' is 1 inches; figures are legible from 3 to 12"),
         (["--paper", "--width", "400mm"], "'400mm' is 15.7 inches"),
         (["--paper", "--run-summary-table"], "leave out the --run options"),

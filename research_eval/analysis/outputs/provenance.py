@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,7 +38,7 @@ def frame(evidence: Evidence) -> pd.DataFrame:
                 "studies": _all(run.study for run in runs),
                 "searched": len(evidence.knobs(arm)),
                 "seeds": " ".join(map(str, seeds)),
-                "git_commit": _all(run.git_commit and run.git_commit[:12] for run in runs),
+                "git_commit": _all(_short(run.git_commit or "") for run in runs),
                 "uncommitted_runs": sum(run in uncommitted for run in ids),
                 "code": _all(run.code_hash and run.code_hash[:12] for run in runs),
                 "code_versions": evidence.code_versions(arm),
@@ -53,6 +54,11 @@ def frame(evidence: Evidence) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _short(commit: str) -> str:
+    """Return the first digits of a hash; what stands in its place, without names, as it is."""
+    return commit[:12] if re.fullmatch("[0-9a-f]+", commit) else commit
 
 
 def _all(values: Iterable[Any]) -> str:

@@ -21,6 +21,7 @@ _SPECIAL = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
+    "`": "{`}",  # else ?` would be a question mark upside down
     "[": "{[}",  # at the start of a row it would be an argument of the row before
     "*": "{*}",
     "±": r"\ensuremath{\pm}",
@@ -36,7 +37,8 @@ def text(value: str) -> str:
     Of other characters than ASCII, Latin letters with an accent stay, which LaTeX knows since 2018;
     in place of any other one stands its number, as U+1F989.
     """
-    return "".join(map(_character, " ".join(value.split()))).replace("--", "-{}-")
+    composed = unicodedata.normalize("NFC", " ".join(value.split()))
+    return "".join(map(_character, composed)).replace("--", "-{}-")
 
 
 def _character(character: str) -> str:

@@ -64,7 +64,8 @@ class PinnedData(_Strict):
         question: What was asked.
         left_out: Reason, count and remedy of the runs that did not count.
         runs: By id, in the order in which they counted; likewise `evaluations`.
-        studies: sha256 of what each study was asked.
+        studies: sha256 of what each study was asked, by the id of its first run: the name of a
+            study may say whose it is.
         files: sha256 of each file that was written, by its name.
     """
 
@@ -216,6 +217,9 @@ def _tuples(question: Mapping[str, Any]) -> dict[str, Any]:
 
 def _pinned(evidence: Evidence, rendered: Rendered) -> PinnedData:
     metric = evidence.question.metric
+    first: dict[str | None, str] = {}
+    for run in evidence.runs.values():
+        first.setdefault(run.study, run.experiment_id)
     return PinnedData(
         dataset=rendered.evidence.dataset,
         question=asdict(rendered.evidence.question),
@@ -223,9 +227,9 @@ def _pinned(evidence: Evidence, rendered: Rendered) -> PinnedData:
         runs={name: _pin(run, metric) for name, run in evidence.runs.items()},
         evaluations={run.experiment_id: _pin(run, metric) for run in evidence.evaluations},
         studies={
-            study.name: _digest(study.spec_json)
+            first[study.name]: _digest(study.spec_json)
             for study in evidence.reader.studies()
-            if study.name in evidence.studies
+            if study.name in first
         },
         files=_digests(rendered),
     )
@@ -257,7 +261,11 @@ def _require_unchanged(
                 gone.append(name)
             elif (now := _pin(known[name], data.question["metric"])) != pin:
                 changed.append(f"{name} ({_change(pin, now)})")
-        studies += [name for name, digest in data.studies.items() if specs.get(name) != digest]
+        studies += [
+            name
+            for name, digest in data.studies.items()
+            if name in known and specs.get(known[name].study or "") != digest
+        ]
     trash = {run.experiment_id for run in store.runs(deleted=True, metrics=())} if gone else set()
     deleted = [name for name in gone if name in trash]
     missing = [name for name in gone if name not in trash]
@@ -265,7 +273,7 @@ def _require_unchanged(
         (deleted, "in the trash (research-eval runs restore ID)"),
         (missing, "not in this database"),
         (changed, "changed since"),
-        (studies, "asked for something else since, or gone (studies)"),
+        (studies, "of a study that was asked for something else since, or is gone"),
     ]
     told = [f"{what}: {_few(names)}" for names, what in problems if names]
     if told:

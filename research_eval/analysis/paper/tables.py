@@ -127,8 +127,26 @@ def _notes(evidence: Evidence) -> list[str]:
     better = "higher" if question.is_max else "lower"
     return [
         f"{evidence.dataset}: {question.metric} ({better} is better), mean over n seeds "
-        "+- half of Student's 95 % interval of the mean; a single seed has no interval"
+        "+- half of Student's 95 % interval of the mean; one seed, or seeds that are all equal, "
+        "have no interval"
     ]
+
+
+def _remarks(evidence: Evidence, lines: Iterable[_Line]) -> Iterator[str]:
+    """Yield, of each row, what its mean does not say by itself."""
+    for line in lines:
+        if line.chosen is None:
+            continue
+        runs = [*line.chosen.runs]
+        failed = int((evidence.table.loc[runs, "outcome"] == "failed").sum())
+        if failed:
+            yield f"{line.arm}: {failed} of n failed, with the worst score of all in the mean"
+        tested = len(_test_values(evidence, line))
+        if 0 < tested < len(runs):
+            yield f"{line.arm}: {tested} of n have a test score"
+        if line.chosen.phase == "search":
+            tried = words.counted(line.chosen.tried, "configuration")
+            yield f"{line.arm}: chosen among {tried} by these very scores, which flatter it"
 
 
 Group = tuple[Evidence, str | None, Sequence[_Line]]
@@ -137,6 +155,11 @@ Group = tuple[Evidence, str | None, Sequence[_Line]]
 def _table_of_results(groups: Sequence[Group], notes: Iterable[str]) -> str:
     """Return a table with a row for each arm, and a line above each group that has a name."""
     question = groups[0][0].question
+    remarks = [
+        f"{name}, {remark}" if name else remark
+        for evidence, name, lines in groups
+        for remark in _remarks(evidence, lines)
+    ]
     everything = [(evidence, line) for evidence, _, lines in groups for line in lines]
     has_test = any(np.isfinite(_test_values(each, line)).any() for each, line in everything)
     axes = [
@@ -155,7 +178,7 @@ def _table_of_results(groups: Sequence[Group], notes: Iterable[str]) -> str:
             scores += [_mean(_test_values(evidence, line))] if has_test else []
             costs = [_cost(evidence, line, axis.metric) or NONE for axis in axes]
             body.append([text(line.arm), *scores, _seeds(line), *costs])
-    return tabular(notes, f"l{'r' * (len(head) - 1)}", head, body)
+    return tabular([*notes, *remarks], f"l{'r' * (len(head) - 1)}", head, body)
 
 
 def _values(line: _Line) -> npt.NDArray[np.float64]:
@@ -208,12 +231,12 @@ def _ablation(table: pd.DataFrame, question: Question) -> str:
         [
             text(f"{row['change']} (vs {row['base']}, {row['arm']})"),
             *_difference(row, question),
-            f"{row['n']}",
+            words.listed([words.ok_of(row["n"], row["n_started"]), f"{row['n_base']}"]),
         ]
         for row in table.to_dict("records")
     ]
     head = ["", f"change in {text(words.unit(question))}", r"95\,\% interval"]
-    notes = ["variant minus its base; Welch's test, p adjusted by Holm"]
+    notes = ["variant minus its base; Welch's test, p adjusted by Holm; n of both"]
     return tabular(notes, "lrrrr", [*head, r"$p_{\mathrm{Holm}}$", "$n$"], rows)
 
 
