@@ -17,6 +17,7 @@ from research_eval.hpo.book import MAX_LOST, OPEN, Book
 from research_eval.hpo.deal import Deal
 from research_eval.hpo.judging import Judges
 from research_eval.hpo.problem import Problem, Work
+from research_eval.hpo.remembering import remember_history
 from research_eval.hpo.results import Table
 from research_eval.hpo.spec import StudySpec
 from research_eval.hpo.trials import Standing, StudyAudience, Trial, TrialState
@@ -99,6 +100,7 @@ class Coordinator:
                 had, or no trial records the objective.
         """
         self._take_up()
+        remember_history(self.store, self.book)
         while True:
             if stop.number is not None and not self._is_stopping:
                 self._is_stopping = True

@@ -51,6 +51,7 @@ def remember(
                 now["since"][arm] = begun
                 if arm in before["fixed"] and begun:
                     say(f"{arm}: what is fixed has changed; its earlier trials are kept as history")
+        now["history"] = before.get("history", [])
         now["earlier"] = before["earlier"]
         if before["spaces"] != now["spaces"]:
             now["earlier"] = [*before["earlier"], {"until": begun, "spaces": before["spaces"]}]
@@ -103,6 +104,7 @@ def _asked(spec: StudySpec, problem: Problem) -> dict[str, Any]:
         "spaces": spaces,
         "fixed": fixed,
         "since": dict.fromkeys(fixed, 0),
+        "history": [],
         "earlier": [],
     }
     plain_json: dict[str, Any] = json.loads(json.dumps(asked))
@@ -145,7 +147,23 @@ def recall(record: StudyRecord, runs: Iterable[RunRecord]) -> Book:
     book = Book(StudySpec(**{**told["asked"], **lists, "base_dir": folder}))
     book.read(runs)
     _set_aside(book, told["since"])
+    for number in told.get("history", ()):
+        book.set_aside(number)
     return book
+
+
+def remember_history(store: Store, book: Book) -> None:
+    """Record which trials are history, for readers without samplers to tell them.
+
+    Args:
+        store: Where the study is.
+        book: With every finished trial learned from or set aside.
+    """
+    (record,) = store.studies(book.spec.name)
+    told = json.loads(record.spec_json)
+    history = sorted(number for number, entry in book.entries.items() if entry.is_history)
+    if history != told["history"]:
+        store.save_study(book.spec.name, json.dumps(told | {"history": history}, sort_keys=True))
 
 
 def _set_aside(book: Book, since: Mapping[str, int]) -> None:

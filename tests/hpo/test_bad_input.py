@@ -7,7 +7,9 @@ import pytest
 
 from research_eval.errors import ConfigError, StoreError
 from research_eval.hpo import Study, StudySpec, optimize
+from research_eval.hpo.remembering import recall
 from research_eval.knobs import Uniform
+from research_eval.store import Store
 
 from .conftest import SPACE, recorded, states
 
@@ -130,6 +132,20 @@ def test_a_changed_space_is_said_and_keeps_earlier_trials_as_history(search, tol
     assert len(result.trials) == 12
     assert all(trial.params["x"] >= 0.5 for trial in result.trials[6:])
     assert result.best["objective"].params["x"] >= 0.5
+
+
+def test_who_only_reads_a_study_knows_its_history_too(search):
+    def low_is_good(trial):
+        return trial.params["x"]
+
+    search(low_is_good, n_trials=6, sampler="random")
+    high = SPACE | {"x": Uniform(0.9, 1.0)}
+    result = search(low_is_good, n_trials=8, space=high, sampler="random")
+    with Store.open("s.db", mode="ro") as store:
+        (study,) = store.studies(result.name)
+        read = recall(study, store.study_runs(result.name))
+    assert read.best()["objective"].number == result.best["objective"].number
+    assert read.best()["objective"].params["x"] >= 0.9
 
 
 def test_a_study_of_other_data_is_refused(search):
