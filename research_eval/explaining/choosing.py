@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from research_eval.analysis.arms import choose
-from research_eval.analysis.evidence import configuration_of
+from research_eval.analysis.evidence import arm_of, configuration_of
 from research_eval.analysis.gathering import choose_datasets, gather, is_evaluation
 from research_eval.analysis.question import Request
 from research_eval.analysis.words import counted
@@ -124,7 +124,7 @@ class Chooser:
 
     def _arm(self, name: str, study: str, arm: str) -> Chosen:
         """Return what stands for an arm of a study: its confirmed winner, or else its best."""
-        known = {str(run.model_type) for run in self._runs if run.study == study}
+        known = {arm_of(run) for run in self._runs if run.study == study}
         if arm not in known:
             raise ConfigError(f"study {study} has no arm '{arm}'; {did_you_mean(arm, known)}")
         request = Request(study=study, arms=(arm,), goal=self._goal)

@@ -207,8 +207,8 @@ def _explained(pair: Pair) -> Explanation:
     lacks: dict[str, Lack] = {}
     waiting = [rule for rule in RULES if rule.needs_end and not pair.is_final]
     for rule in RULES:
-        if rule in waiting:
-            continue
+        if rule in waiting or (pair.is_shown is False and not rule.is_premise):
+            continue  # a difference within seed noise is not there to be explained
         for side in (behind,) if rule.is_premise else (behind, pair.other(behind)):
             result = rule.find(pair, side, pair.other(side), rule.threshold)
             if isinstance(result, Lack):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from research_eval.analysis.evidence import FAILED
-from research_eval.analysis.statistics import t_interval, welch
+from research_eval.analysis.statistics import ALPHA, t_interval, welch
 from research_eval.analysis.words import plus_minus
 from research_eval.quantities import number
 from research_eval.records import RunRecord
@@ -127,6 +127,22 @@ def exceeds(first: Floats, second: Floats, by: float) -> bool:
     """Return whether a mean is larger by so much, and by more than seeds differ if known."""
     delta, half = difference(first, second)
     return delta > 0 and delta >= by and not delta <= half
+
+
+def is_more_frequent(count: int, total: int, other: int, of: int) -> bool:
+    """Return whether something befell more runs of one side, and by more than chance if known.
+
+    Fisher's exact test, one-sided; a side with a single run has no chance that could be known.
+    """
+    if count * of <= other * total:
+        return False
+    if min(total, of) < 2:
+        return True
+    hits = count + other
+    ways = sum(
+        math.comb(total, k) * math.comb(of, hits - k) for k in range(count, min(hits, total) + 1)
+    )
+    return ways / math.comb(total + of, hits) <= ALPHA
 
 
 def told(values: Floats, show: Any = number) -> str:

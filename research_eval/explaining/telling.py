@@ -26,10 +26,10 @@ HEADINGS = {
 }
 
 UNDECIDED = {
-    Bearing.EXPLAINS: "what is against {behind}",
-    Bearing.DESPITE: "what is against {ahead}",
+    Bearing.EXPLAINS: "what is against {behind}, unless seeds differ as much",
+    Bearing.DESPITE: "what is against {ahead}, unless seeds differ as much",
 }
-"""Headings where no difference is shown."""
+"""Headings where seed noise is not known: one seed each often differs by a threshold."""
 
 
 def lines(found: Explanation, db: str | None = None) -> Iterator[str]:
@@ -113,8 +113,7 @@ def nothing(found: Explanation) -> str:
 
 def _heading(pair: Pair, bearing: Bearing) -> str:
     behind = pair.behind or pair.a
-    is_open = pair.behind is None or pair.is_shown is False
-    text = UNDECIDED.get(bearing, HEADINGS[bearing]) if is_open else HEADINGS[bearing]
+    text = HEADINGS[bearing] if pair.is_shown else UNDECIDED.get(bearing, HEADINGS[bearing])
     return text.format(behind=behind.label, ahead=pair.other(behind).label)
 
 
@@ -136,7 +135,10 @@ def _closing(found: Explanation, db: str | None) -> Iterator[str]:
         yield from ("", "not on record, so nothing is said about it")
     for lack in found.lacks:
         yield from _wrapped(f"- {lack.what}")
-        yield from (f"     {command.text(db)}" for command in lack.commands)
+        if len(lack.commands) == 1:
+            yield f"     {lack.commands[0].text(db)}"
+    if any(len(lack.commands) > 1 for lack in found.lacks):
+        yield from _wrapped("what records the others takes several commands: see --format json")
     if found.waiting:
         titles = listed(rule.title for rule in found.waiting)
         yield ""

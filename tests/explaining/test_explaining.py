@@ -1,5 +1,6 @@
 """Who is compared, what is noise, what comes first, and what is refused."""
 
+import numpy as np
 import pytest
 
 from research_eval.errors import ConfigError, StoreError
@@ -203,3 +204,32 @@ def test_a_tracked_run_is_compared_without_commands_that_run_it(lab):
     for command in commands:
         require_parses(command)
         assert command.startswith("research-eval runs show ")
+
+
+def test_a_difference_within_seed_noise_is_not_explained(lab):
+    lab.seeds("weak", [0.5, 0.9, 0.7], {"val_dead_experts_layer0": [3.0, 3.0, 3.1]})
+    lab.seeds("strong", [0.6, 1.0, 0.8], {"val_dead_experts_layer0": [0.0, 0.0, 0.1]})
+    assert [each.rule.name for each in lab.explain().findings] == ["seed_noise"]
+
+
+def test_equal_groups_of_seeds_seldom_have_a_finding(lab):
+    rng = np.random.default_rng(0)
+    told = 0
+    for pair in range(20):
+        for side in "ab":
+            metrics = {
+                "train_loss": (0.4 + 0.15 * rng.normal(size=3)).tolist(),
+                "val_dead_experts_layer0": rng.poisson(0.7, 3).astype(float).tolist(),
+                "val_router_entropy_layer0": (0.93 + 0.04 * rng.normal(size=3)).tolist(),
+            }
+            scores = (0.8 + 0.05 * rng.normal(size=3)).tolist()
+            lab.seeds(f"{side}{pair}", scores, metrics)
+        found_here = lab.explain(f"a{pair}", f"b{pair}").findings
+        told += any(not each.rule.is_premise for each in found_here)
+    assert told <= 2
+
+
+def test_single_seeds_are_said_to_be_single(lab):
+    lab.run("weak", {"final_val_f1": 0.5, "train_loss": 0.9})
+    lab.run("strong", {"final_val_f1": 0.9, "train_loss": 0.1})
+    assert "what is against weak, unless seeds differ as much" in text_of(lab.explain())

@@ -114,7 +114,8 @@ def test_a_learning_rate_at_the_end_of_a_small_study(explain):
 
 
 def test_routing_that_two_epochs_did_not_make_worth_anything(explain):
-    told = explain("moe", "--vs", "long")
+    long = explain("short", "--vs", "long")["b"]["runs"][0]
+    told = explain("moe", "--vs", long)
     worth = one(told, "routing_worth")
     assert worth["numbers"]["low"] <= 0
     assert "model_params.router=random" in worth["commands"][-1]

@@ -275,3 +275,25 @@ def test_a_router_whose_decisions_are_worth_something_is_not_called_undecided(la
     record(lab, "weak", metrics=routed, cost=(0.3, 0.2, 0.4))
     record(lab, "strong")
     assert not found(lab.explain(), "router_entropy")
+
+
+def test_classes_of_few_rows_that_differ_by_chance_are_no_finding(lab):
+    record(lab, "weak", labels=(0.8, 0.75, 0.85))
+    record(lab, "strong", labels=(0.8, 0.85, 0.85))  # one row of ten
+    assert not found(lab.explain(), "worst_classes")
+
+
+@pytest.mark.parametrize(("flagged", "is_told"), [((1, 0, 0), False), ((1, 1, 1), True)])
+def test_a_flag_counts_if_it_is_more_frequent_than_by_chance(lab, flagged, is_told):
+    for seed, is_flagged in enumerate(flagged):
+        flags = {"routing_collapse": "layer 0"} if is_flagged else {}
+        lab.run("weak", {"final_val_f1": 0.5 + seed / 100}, seed=seed, flags=flags)
+        lab.run("strong", {"final_val_f1": 0.9 + seed / 100}, seed=seed, params={"epochs": 9})
+    assert bool(found(lab.explain(), "collapse")) is is_told
+
+
+def test_one_run_that_failed_of_three_is_no_finding(lab):
+    lab.seeds("weak", [0.5, 0.51])
+    lab.run("weak", seed=2, status="FAILED", error="boom")
+    lab.seeds("strong", [0.9, 0.91, 0.92])
+    assert not found(lab.explain(), "failures")

@@ -11,7 +11,7 @@ from research_eval.analysis.words import counted
 from research_eval.explaining.commands import LR, evaluate, rerun, sweep_around
 from research_eval.explaining.finding import Command, Finding, Rule
 from research_eval.explaining.pair import Pair
-from research_eval.explaining.side import Side, exceeds, told
+from research_eval.explaining.side import Side, exceeds, is_more_frequent, told
 
 PROPOSAL = "a proposal of this project"
 
@@ -66,10 +66,15 @@ def flagged(_pair: Pair, side: Side, other: Side, threshold: float) -> Finding |
     mine = [run for run in (*side.runs, *side.others) if not FLAGS.keys().isdisjoint(run.flags)]
     names = [name for run in mine for name in run.flags if name in FLAGS]
     theirs = {name for run in (*other.runs, *other.others) for name in run.flags}
-    only = [name for name in dict.fromkeys(names) if name not in theirs]
+    total, of = (len(each.runs) + len(each.others) for each in (side, other))
+    only = [
+        name
+        for name in dict.fromkeys(names)
+        if name not in theirs and is_more_frequent(names.count(name), total, 0, of)
+    ]
     if len(only) < threshold:
         return None
-    total = len(side.runs) + len(side.others)
+    mine = [run for run in mine if not run.flags.keys().isdisjoint(only)]
     reasons = {name: run.flags[name] for run in mine for name in only if name in run.flags}
     listed = "; ".join(f"{name.replace('_', ' ')}, {why}" for name, why in reasons.items())
     return Finding(
@@ -160,7 +165,8 @@ RULES = (
         evidence="the flags R1 to R8 that `run` raises: "
         + ", ".join(f"`{name}`" for name in FLAGS),
         threshold=1,
-        limit="{} flag or more that no run of the other has",
+        limit="{} flag or more that no run of the other has, and more often than by chance "
+        "(Fisher's test)",
         reason="the thresholds of the flags themselves, in `research_eval/diagnostics/collapse.py`",
         test="changes what the first flag is about: the balance, the learning rate, the z-loss",
         find=flagged,

@@ -8,8 +8,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from statistics import fmean
+from statistics import NormalDist, fmean
 
+from research_eval.analysis.statistics import ALPHA
 from research_eval.explaining.commands import evaluate
 from research_eval.explaining.finding import Finding, Lack, Rule
 from research_eval.explaining.pair import Pair
@@ -55,16 +56,21 @@ def concentrated(
     if not common:
         return _lack(side, other) if by == "label" else None
     first, second = mine[common[-1]], theirs[common[-1]]
+    score = _score(pair, by)
     parts = _parts(pair, first, second, by)
     total = math.fsum(parts.values())
     if len(parts) < 2 or total <= 0:
         return None
     worst = sorted(parts, key=parts.__getitem__, reverse=True)[:SHOWN]
-    heavy = [group for group in worst if parts[group] / total >= threshold / len(parts)]
+    heavy = [
+        group
+        for group in worst
+        if parts[group] / total >= threshold / len(parts)
+        and (score == "loss" or _is_beyond_rows(first, second, group, len(parts)))
+    ]
     if not heavy:
         return None
     share = sum(parts[group] for group in heavy) / total
-    score = _score(pair, by)
     said = [
         f"{first.names[group]} ({score} {number(first.scores[group])} against "
         f"{number(second.scores[group])}, {first.rows[group]:.0f} rows)"
@@ -94,6 +100,18 @@ def _parts(pair: Pair, first: _Groups, second: _Groups, by: str) -> dict[int, fl
         * (1 / len(groups) if is_macro else first.rows[group] / rows)
         for group in groups
     }
+
+
+def _is_beyond_rows(first: _Groups, second: _Groups, group: int, groups: int) -> bool:
+    """Return whether scores differ by more than a sample of so many rows can, over all groups.
+
+    Both are taken as shares of rows, which is exact for accuracy and near for F1.
+    """
+    variance = sum(
+        each.scores[group] * (1 - each.scores[group]) / each.rows[group] for each in (first, second)
+    )
+    z = NormalDist().inv_cdf(1 - ALPHA / (2 * groups))
+    return abs(first.scores[group] - second.scores[group]) > z * math.sqrt(max(variance, 0.0))
 
 
 def _by_place(side: Side, by: str, score: str) -> dict[Place, _Groups]:
@@ -152,7 +170,8 @@ RULES = tuple(
         title=f"weak on a few {many}",
         evidence=f"scores by {by} of `evaluate`, on a split on which both were evaluated",
         threshold=2.0,
-        limit=f"a {by} makes up {{}} times an even share of the difference",
+        limit=f"a {by} makes up {{}} times an even share of the difference, and differs by more "
+        "than its number of rows lets chance make (accuracy and F1)",
         reason=f"below twice its share the difference is spread over the {many}",
         test="evaluates both on the training rows: what is weak there too was not learned",
         find=partial(concentrated, by=by),

@@ -13,7 +13,7 @@ from research_eval.analysis.words import counted, listed, probability
 from research_eval.explaining.commands import EVERY_SEED, LR, more_seeds, rerun, sweep_around
 from research_eval.explaining.finding import Finding, Lack, Rule
 from research_eval.explaining.pair import Pair
-from research_eval.explaining.side import Side
+from research_eval.explaining.side import Side, is_more_frequent
 from research_eval.quantities import number
 from research_eval.records import RunStatus
 from research_eval.schemas import marked_fields
@@ -137,8 +137,8 @@ def one_seed(pair: Pair, side: Side, other: Side, threshold: float) -> Lack | No
 def failures(pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
     """Count runs that ended badly."""
     begun = [len(each.runs) + len(each.others) for each in (side, other)]
-    shares = [len(e.failed) / n for e, n in zip((side, other), begun, strict=True)]
-    if len(side.failed) < threshold or shares[0] <= shares[1]:
+    is_more = is_more_frequent(len(side.failed), begun[0], len(other.failed), begun[1])
+    if len(side.failed) < threshold or not is_more:
         return None
     ends = [str(run.status) for run in side.failed]
     how = listed(f"{ends.count(end)} {end}" for end in dict.fromkeys(ends))
@@ -219,7 +219,7 @@ RULES = (
         title="runs that failed",
         evidence="the status of every run that was begun",
         threshold=1,
-        limit="{} run or more, and a larger share than of the other",
+        limit="{} run or more, and a larger share than of the other (Fisher's test)",
         reason="a mean over those that came through flatters what is fragile",
         test="runs it again, with lower learning rates if its loss diverged",
         find=failures,
