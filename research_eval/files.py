@@ -17,6 +17,22 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)
 
 
+def expanded(path: str) -> Path:
+    """Return a path with `~` replaced; the home of a user who is not known here stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether something lies there that this user may see; folders of others hide theirs."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def replace_file(path: Path, content: str | bytes) -> None:
     """Write a file beside the old one and put it in its place; missing folders are made.
 

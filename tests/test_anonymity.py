@@ -35,6 +35,7 @@ def anonymizer():
         ("-I/home/bob/include", "-Ianon_path_1"),
         ("PATH=/usr/bin:/opt/acme/bin", "PATH=/usr/bin:anon_path_1"),
         ("C:\\Users\\Bob\\p\\x.py", "anon_path_1/x.py"),
+        ("C:\\Users\\Bob Smith\\x.py", "anon_path_1/x.py"),
         ("/v/lib/python3/site-packages/torch/nn.py", "anon_path_1/site-packages/torch/nn.py"),
         ("~/secret/x.csv", "anon_path_1/x.csv"),
         ("%2Fhome%2Fwunderlich%2Fmy%20project", "anon_path_1"),
@@ -124,6 +125,7 @@ def test_the_account_says_what_was_removed_and_where(anonymizer):
 
 def test_a_binary_that_identifies_is_known(anonymizer):
     assert anonymizer.left_in(b"\x00\xffwunderlich\x00") == ["wunderlich"]
+    assert anonymizer.left_in(b"\x00WUNDERLICH\x00") == ["WUNDERLICH"]
     assert anonymizer.left_in(b"\x89PNG /home/bob/x") == ["/home/bob/"]
     assert anonymizer.left_in(bytes(range(256)) * 100) == []
 

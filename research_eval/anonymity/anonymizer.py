@@ -62,7 +62,8 @@ _SHAPES = rf"""
 (?P<data>data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+)
 |(?P<url>\b[a-z][a-z0-9+.-]*://[^\s"'<>\\]+|\bgit@[\w.-]+:[\w./~-]+)
 |(?P<email>(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{{2,}}(?![\w(\[]))
-|(?P<windows>(?<![A-Za-z])[A-Za-z]:[\\/]+{_SEGMENT}(?:[\\/]+{_SEGMENT})+)
+|(?P<windows>(?<![A-Za-z])[A-Za-z]:[\\/]+(?:Users[\\/]+[^\\/:*?"<>|\n]+|{_SEGMENT})
+  (?:[\\/]+{_SEGMENT})+)
 |(?P<quoted>(?<=["'])/(?!/)[^"'\n/<>]+/[^"'\n<>]+(?=["']))
 |(?P<posix>(?<![\w.#<)\]}}/+\-*~&;])(?:~[\w.-]*/|/(?!/){_SEGMENT}/){_SEGMENT}(?:/{_SEGMENT})*
   |/(?:home|Users)/{_SEGMENT}(?:/{_SEGMENT})*)
@@ -124,7 +125,8 @@ class Anonymizer:
             re.IGNORECASE | re.VERBOSE,
         )
         self._in_bytes = re.compile(
-            rf"(?<![A-Za-z0-9])(?:{_any(by_length)})(?![A-Za-z0-9])|/(?:home|Users)/\w+/".encode()
+            rf"(?<![A-Za-z0-9])(?:{_any(by_length)})(?![A-Za-z0-9])|/(?:home|Users)/\w+/".encode(),
+            re.IGNORECASE,
         )
 
     @classmethod

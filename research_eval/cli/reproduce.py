@@ -16,7 +16,7 @@ from research_eval.cli._options import FormatOption, is_setting, split_commas
 from research_eval.cli._progress import display
 from research_eval.cli._render import Column, Format, note, number, print_rows, printable
 from research_eval.cli.run import AgainOption
-from research_eval.errors import ConfigError, ResearchEvalError, RunError
+from research_eval.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from research_eval.jobs import Job
@@ -89,9 +89,9 @@ def reproduce(
             note(tuned)
             place = _place(folder, settings or ())
             _carry_out(opened, jobs, originals, place, crew=crew, form=form)
-    problems = [each.problem for each in checked if each.problem is not None]
-    if problems:
-        raise _first(problems)
+    for each in checked:
+        if each.problem is not None:
+            raise each.problem
 
 
 def _looked_at(
@@ -184,9 +184,11 @@ def _say_data(checked: Sequence[Checked]) -> None:
     problems: dict[str, list[Original]] = {}
     for each in checked:
         if each.problem is not None:
-            problems.setdefault(type(each.problem).__name__, []).append(each.original)
-    for originals in problems.values():
-        note(f"cannot be reproduced here, see below: {_ids(originals)}")
+            problems.setdefault(str(each.problem), []).append(each.original)
+    if not able and len(problems) == 1:
+        return  # it is the error that ends the command
+    for problem, originals in problems.items():
+        note(f"cannot be reproduced here: {_ids(originals)}: {printable(problem)}")
 
 
 def _by_group(originals: Sequence[Original]) -> list[list[Original]]:
@@ -313,7 +315,7 @@ def _conclude(comparisons: Sequence[Comparison], place: Path) -> None:
     """Say in a line what came out.
 
     Raises:
-        RunError: If something lies outside of the spread of seeds.
+        RunError: If a score is missing or lies outside of the spread of seeds.
     """
     counts = Counter(each.verdict for each in comparisons)
     note(f"of {len(comparisons)} scores: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
@@ -322,18 +324,11 @@ def _conclude(comparisons: Sequence[Comparison], place: Path) -> None:
             "not equal: the spread of seeds is not known, since the bundle has fewer than 3 seeds "
             "of these configurations"
         )
-    outside = {each.original.experiment_id for each in comparisons if each.verdict == "outside"}
-    if outside:
-        raise RunError(
-            f"{len(outside)} runs have scores outside of the spread of seeds: "
-            f"{', '.join(sorted(outside))}; see research-eval runs list --db {place}"
-        )
+    for verdict, what in (("missing", "missing"), ("outside", "outside of the spread of seeds")):
+        runs = {each.original.experiment_id for each in comparisons if each.verdict == verdict}
+        if runs:
+            raise RunError(
+                f"{len(runs)} runs have scores {what}: {', '.join(sorted(runs))}; "
+                f"see research-eval runs list --db {place}"
+            )
     note(f"next: research-eval runs list --db {printable(place)}")
-
-
-def _first(problems: Sequence[ResearchEvalError]) -> ResearchEvalError:
-    """Return the first problem; it says how many others there are."""
-    others = len({str(each) for each in problems}) - 1
-    if others:
-        note(f"{others} other configurations cannot be reproduced here either")
-    return problems[0]

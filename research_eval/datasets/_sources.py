@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from research_eval.errors import DataError
+from research_eval.files import expanded, is_there
 from research_eval.spec import LoadContext
 
 MIRROR_VARIABLE = "RESEARCH_EVAL_DATA"
@@ -58,8 +59,8 @@ def find_data(name: str, path: str | None, hub: HubFolder | None, context: LoadC
         DataError: With the ways to provide the data.
     """
     if path is not None:
-        found = context.base_dir / Path(path).expanduser()
-        if not found.exists():
+        found = context.base_dir / expanded(path)
+        if not is_there(found):
             raise DataError(f"dataset_params.path is {path}, but there is no {found}")
         return Place(found, str(found))
     if hub is None:
@@ -92,8 +93,8 @@ def find_tokenizer(name: str, context: LoadContext) -> Place:
     Raises:
         DataError: With the ways to provide the tokenizer.
     """
-    folder = context.base_dir / Path(name).expanduser()
-    if folder.is_dir():
+    folder = context.base_dir / expanded(name)
+    if is_there(folder) and folder.is_dir():
         return Place(folder, str(folder))
     if name.startswith((".", "/", "~")):
         raise DataError(f"dataset_params.tokenizer is {name}, but there is no folder {folder}")

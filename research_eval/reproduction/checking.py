@@ -118,7 +118,8 @@ def _with_settings(plain: Experiment, settings: Sequence[str], run_id: str) -> E
     changed = load_text(
         text, overrides=settings, base_dir=plain.base_dir, source=" ".join(settings)
     )
-    if config_hash(changed) != config_hash(plain):
+    seeds = {changed.config.seed, plain.config.seed}
+    if config_hash(changed) != config_hash(plain) or len(seeds) > 1:
         raise ConfigError(
             f"{' '.join(settings)} would change what run {run_id} computes; a reproduction can "
             "change only how: training_params.num_threads, training_params.device, "

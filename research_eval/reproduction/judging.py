@@ -13,8 +13,8 @@ from scipy import stats
 from research_eval.records import RunRecord
 from research_eval.reproduction.original import Original
 
-Verdict = Literal["bit-equal", "within seed spread", "outside", "not equal"]
-"""`not equal` where there are too few seeds to know their spread."""
+Verdict = Literal["bit-equal", "within seed spread", "outside", "not equal", "missing"]
+"""`not equal` where there are too few seeds to know their spread; `missing` if nothing came out."""
 
 FEWEST_SEEDS = 3
 CONFIDENCE = 0.99
@@ -42,8 +42,10 @@ class Comparison:
 
     @property
     def values(self) -> tuple[float, float]:
-        """What was recorded, and what was obtained."""
-        return self.original.metrics[self.metric].value, self.obtained.metrics[self.metric].value
+        """What was recorded, and what was obtained; NaN for what is missing."""
+        obtained = self.obtained.metrics.get(self.metric)
+        recorded = self.original.metrics[self.metric].value
+        return recorded, math.nan if obtained is None else obtained.value
 
     @property
     def difference(self) -> float:
@@ -54,6 +56,8 @@ class Comparison:
     @property
     def verdict(self) -> Verdict:
         """What the difference means."""
+        if self.metric not in self.obtained.metrics:
+            return "missing"
         if self._is_equal:
             return "bit-equal"
         if self.limit is None:
@@ -90,11 +94,10 @@ def seed_spreads(originals: Sequence[Original]) -> dict[tuple[Group, str], float
 def compare(
     original: Original, obtained: RunRecord, spreads: Mapping[tuple[Group, str], float]
 ) -> list[Comparison]:
-    """Return a comparison for every score that both runs have."""
+    """Return a comparison for every score that is recorded."""
     return [
         Comparison(original.record, obtained, name, spreads.get((original.group, name)))
         for name in scores_of(original.record)
-        if name in obtained.metrics
     ]
 
 

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from research_eval.errors import ConfigError, ResearchEvalError, StoreError
-from research_eval.files import replace_file
+from research_eval.files import expanded, is_there, replace_file
 from research_eval.records import Artifact, RunRecord, RunStatus
 from research_eval.registry import plugin_reference
 from research_eval.store import Store
-from research_eval.store.bundle import check_bundle
+from research_eval.store.bundle import UNPACKING, check_bundle
 from research_eval.store.importing import import_bundle
 
 RECORDED = "recorded.db"
 _OWNER = "bundle.sha256"
+_COMPLETE = "complete"
+"""Stands behind the sha256 once all of the bundle is taken in."""
 _TRAINED = ("json", "optuna_trial")
 _FOUND_BY_PATH = ("path", "tokenizer")
 """Parameters of data sets that may name a file or a folder of one machine."""
@@ -109,25 +111,36 @@ def open_bundle(path: Path, folder: Path) -> Bundle:
 
 @contextmanager
 def _claimed(folder: Path, sha256: str, path: Path) -> Iterator[None]:
-    """Make the folder, or find that it is of the same bundle; a bad bundle leaves none."""
+    """Make the folder, or find that it is of the same bundle; a bad bundle leaves it as it was."""
     owner = folder / _OWNER
-    is_new = not folder.exists()
-    if owner.exists():
-        if owner.read_text().strip() != sha256:
-            raise ConfigError(
-                f"{folder} holds what was made of another bundle than {path}; name another folder "
-                "with --output"
-            )
-    elif not is_new and any(folder.iterdir()):
+    was_there = folder.exists()
+    is_new = not owner.exists()
+    told = [] if is_new else owner.read_text().split()
+    if not is_new and told[:1] != [sha256]:
+        raise ConfigError(
+            f"{folder} holds what was made of another bundle than {path}; name another folder "
+            "with --output"
+        )
+    if is_new and was_there and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; name a new folder with --output")
-    else:
+    if _COMPLETE not in told:
+        _remove_half(folder)
         replace_file(owner, f"{sha256}\n")
     try:
         yield
     except ResearchEvalError:
         if is_new:
             shutil.rmtree(folder)
+            folder.mkdir() if was_there else None
         raise
+    if _COMPLETE not in told:
+        replace_file(owner, f"{sha256} {_COMPLETE}\n")
+
+
+def _remove_half(folder: Path) -> None:
+    """Remove what a killed process has taken in; all of it is in the bundle."""
+    for each in [*folder.glob(f"{RECORDED}*"), *folder.glob(f"{UNPACKING}*")]:
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
 def _can_run(record: RunRecord) -> bool:
@@ -190,9 +203,9 @@ def _find_data(tree: dict[str, Any]) -> None:
     for field in _FOUND_BY_PATH:
         value = section.get(field)
         if isinstance(value, str):
-            asked = Path(value).expanduser()
+            asked = expanded(value)
             here = (Path.cwd() / asked, Path.cwd() / asked.name)
-            section[field] = next((str(place) for place in here if place.exists()), value)
+            section[field] = next((str(place) for place in here if is_there(place)), value)
 
 
 def _check_sources(kept: Sequence[Artifact], folder: Path) -> None:

@@ -72,6 +72,11 @@ def anonymize_files(
             )
         changed = _anonymized(content, source, anonymizer)
         path = target / anonymizer.text(file.path, "names of files")
+        if path.exists():
+            raise StoreError(
+                f"{source} and another file would both be called {path.relative_to(target)}; "
+                "export without files of its kind"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(changed)
         written[file.path] = replace(
@@ -113,10 +118,14 @@ def _program(text: str, source: Path, anonymizer: Anonymizer) -> str:
 
 
 def _weights(content: bytes, where: str, anonymizer: Anonymizer) -> bytes:
-    """Change what a safetensors file says beside its numbers; the numbers stay bit for bit."""
+    """Change what a safetensors file says beside its numbers; the numbers stay bit for bit.
+
+    A tensor is called like the attribute of the plug-in that holds it, which changes too.
+    """
     length = int.from_bytes(content[:_HEADER_BYTES], "little")
     header = json.loads(content[_HEADER_BYTES : _HEADER_BYTES + length])
     told = header.get("__metadata__", {})
+    header = {anonymizer.text(name, where): told for name, told in header.items()}
     header["__metadata__"] = {key: anonymizer.json(text, where) for key, text in told.items()}
     changed = json.dumps(header, separators=(",", ":")).encode()
     changed += b" " * (-len(changed) % _HEADER_BYTES)
@@ -202,7 +211,14 @@ def _replace_texts(database: sqlite3.Connection, anonymizer: Anonymizer) -> None
             if kind == "TEXT":
                 # The value of a parameter is a field of the parameter's name.
                 name = "param_name" if column == "param_value" else f"'{column}'"
-                database.execute(
+                statement = (
                     f"UPDATE {table} SET {column} = anonymous('{table}', '{column}', {name}, "
                     f"{column}) WHERE {column} IS NOT NULL"
                 )
+                try:
+                    database.execute(statement)
+                except sqlite3.IntegrityError as error:
+                    raise StoreError(
+                        f"two names in {table}.{column} would become one, since they tell the "
+                        "same thing; nothing was written"
+                    ) from error

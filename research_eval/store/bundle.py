@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
+import shutil
 import sqlite3
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -42,8 +45,12 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 DATABASE = "runs.db"
 FILES = "artifacts"
+UNPACKING = ".import-"
+"""Beginning of the name of a folder that holds a bundle while it is taken in."""
 _BLOCK = 2**20
 _MAX_MANIFEST = 2**28
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError)
+"""What `zipfile` raises at files that are damaged, encrypted or packed in a way it cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,19 +229,27 @@ def unpacked(path: Path, near: Path) -> Iterator[Path]:
     Raises:
         StoreError: If it is not a bundle, is damaged, or is of a newer format.
     """
-    with (
-        _opened(path) as bundle,
-        tempfile.TemporaryDirectory(dir=near, prefix=".import-") as name,
-    ):
+    with tempfile.TemporaryDirectory(dir=near, prefix=UNPACKING) as name:
         folder = Path(name)
-        for member, told in _read_manifest(bundle, path)["files"].items():
-            place = folder / member
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with bundle.open(member) as source, place.open("xb") as target:
-                found = _pour(source, target, int(told["bytes"]))
-            if found != (told["sha256"], told["bytes"]):
-                raise _damaged(path, f"{member} is not what its manifest says")
+        with _opened(path) as bundle:
+            _unpack(bundle, path, folder)
         yield folder
+
+
+def _unpack(bundle: zipfile.ZipFile, path: Path, folder: Path) -> None:
+    files = _read_manifest(bundle, path)["files"]
+    needed, free = sum(told["bytes"] for told in files.values()), shutil.disk_usage(folder).free
+    if needed > free:
+        raise StoreError(
+            f"{path} unpacks to {needed:,} bytes, and {free:,} are free in {folder.parent}"
+        )
+    for member, told in files.items():
+        place = folder / member
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with bundle.open(member) as source, place.open("xb") as target:
+            found = _pour(source, target, told["bytes"])
+        if found != (told["sha256"], told["bytes"]):
+            raise _damaged(path, f"{member} is not what its manifest says")
 
 
 def check_bundle(path: Path) -> dict[str, Any]:
@@ -252,8 +267,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as bundle:
             yield bundle
-    except zipfile.BadZipFile as error:
-        raise _damaged(path, str(error)) from error
+    except _UNREADABLE as error:
+        raise _damaged(path, str(error) or "it ends too early") from error
     except OSError as error:
         raise StoreError(f"{path} cannot be unpacked: {error.strerror or error}") from error
 
@@ -266,7 +281,10 @@ def _read_manifest(bundle: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(bundle.read(MANIFEST))
         form, files = manifest["format"], dict(manifest["files"])
-        is_whole = all(set(told) >= {"sha256", "bytes"} for told in files.values())
+        is_whole = all(
+            isinstance(told["bytes"], int) and isinstance(told["sha256"], str)
+            for told in files.values()
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, f"its {MANIFEST} cannot be read") from error
     if form != FORMAT:

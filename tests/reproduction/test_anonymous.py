@@ -4,9 +4,11 @@ import json
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load, save_file
 
 from research_eval.store import Store
 from research_eval.store.verify import verify
@@ -185,6 +187,43 @@ def test_a_file_that_cannot_be_changed_is_refused_by_name(cli, name, write):
     assert name in said.errors[0]
     assert not Path("a.zip").exists()
     assert cli("runs", "export", "other", "--anonymous", "-o", "b.zip").code == 0
+
+
+def recorded(*, tags=(), files=(), tensors=None):
+    """Record a run of wunderlich."""
+    with Store.open(NAMES, create=True) as store:
+        run = new_run("r", env_details_json=json.dumps(DETAILS), seed=0, tags=tags)
+        writer = store.start(run)
+        for name in files:
+            (writer.folder / name).write_text("")
+            writer.artifact("log", writer.folder / name)
+        if tensors is not None:
+            save_file(tensors, writer.folder / "model.safetensors")
+            writer.artifact("checkpoint", writer.folder / "model.safetensors")
+        writer.finish("COMPLETED")
+
+
+def test_tensors_are_called_like_the_attributes_of_a_plug_in(cli):
+    recorded(tensors={"wunderlich_gate.weight": np.arange(3.0)})
+    assert export(cli, "--anonymous").code == 0
+    (content,) = (each for name, each in unpacked("a.zip").items() if name.endswith("tensors"))
+    ((name, values),) = load(content).items()
+    assert name == "anon_user_1_gate.weight"
+    assert values.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"tags": ("wunderlich", "Wunderlich")},
+        {"files": ("wunderlich.log", "Wunderlich.log")},
+    ],
+)
+def test_two_things_that_would_become_one_are_refused(cli, told):
+    recorded(**told)
+    said = export(cli, "--anonymous")
+    assert (said.code, len(said.errors)) == (4, 1), said.err
+    assert not Path("a.zip").exists()
 
 
 @pytest.mark.usefixtures("hostile")

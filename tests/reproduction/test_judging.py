@@ -38,6 +38,15 @@ def test_verdicts():
     assert verdict(original(0, final_val_loss=float("nan")), float("nan"), {}) == "bit-equal"
 
 
+def test_a_score_that_does_not_come_out_is_missing():
+    run = original(0, final_val_loss=float("nan"), final_val_f1=0.5)
+    found = compare(run, obtained(final_val_f1=0.5), {})
+    assert {each.metric: each.verdict for each in found} == {
+        "final_val_loss": "missing",
+        "final_val_f1": "bit-equal",
+    }
+
+
 def test_times_are_no_scores():
     run = original(0, final_val_loss=1.0, total_training_time_seconds=2.0)
     found = compare(run, obtained(final_val_loss=1.0, total_training_time_seconds=9.0), {})
@@ -46,10 +55,10 @@ def test_times_are_no_scores():
 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_two_seeds_differ_by_less_than_the_spread_in_99_of_100_cases(seeds):
-    draws = np.random.default_rng(0).normal(size=(1_000, seeds))
+    draws = np.random.default_rng(0).normal(size=(300, seeds))
     inside = []
     for row in draws:
         runs = [original(i, final_val_loss=value) for i, value in enumerate(row)]
         limit = seed_spreads(runs)[runs[0].group, "final_val_loss"]
         inside.append(stats.norm.cdf(limit, scale=math.sqrt(2)) * 2 - 1)
-    assert np.mean(inside) == pytest.approx(0.99, abs=0.004)
+    assert np.mean(inside) == pytest.approx(0.99, abs=0.006)

@@ -105,6 +105,21 @@ def test_a_dry_run_checks_and_runs_nothing(cli, config, exported, elsewhere):
     assert not list(folder.rglob("reproduced*.db"))
 
 
+def test_what_a_killed_process_took_in_half_is_taken_in_again(
+    cli, with_router, exported, elsewhere
+):
+    cli("run", with_router)
+    bundle = exported()
+    folder = elsewhere() / "paper_reproduced"
+    assert cli("reproduce", bundle, "--dry-run", "--trust").code == 0
+    owner = folder / "bundle.sha256"
+    owner.write_text(owner.read_text().split()[0])
+    (folder / "recorded.db").unlink()
+    (folder / ".import-x").mkdir()
+    assert cli("reproduce", bundle, "--dry-run", "--trust").code == 0
+    assert not (folder / ".import-x").exists()
+
+
 # --------------------------------------------------------------------------------- differences
 
 
@@ -137,7 +152,7 @@ def test_other_threads_are_possible_and_have_a_database_of_their_own(
     assert len(list(folder.glob("*/reproduced*.db"))) == 2
 
 
-@pytest.mark.parametrize("setting", ["epochs=2", "model_params.embed_dim=16", "batch_size=32"])
+@pytest.mark.parametrize("setting", ["epochs=2", "model_params.embed_dim=16", "seed=5"])
 def test_what_would_compute_something_else_is_refused(cli, config, exported, elsewhere, setting):
     cli("run", config())
     bundle = exported()
@@ -206,6 +221,17 @@ def test_missing_data_is_told_with_what_to_do(cli, of_a_file, exported, elsewher
     assert (found.code, verdicts(found)) == (0, {"bit-equal"}), "found by its name"
 
 
+@pytest.mark.parametrize("place", ["~nobody-here/rows.csv", f"/{'x' * 300}/rows.csv"])
+@pytest.mark.usefixtures("of_a_file")
+def test_a_place_that_cannot_be_looked_at_has_no_data(cli, exported, elsewhere, place):
+    sql("UPDATE experiments SET full_config_json = "
+        "json_set(full_config_json, '$.dataset_params.path', ?)", place)  # fmt: skip
+    bundle = exported()
+    elsewhere()
+    said = cli("reproduce", bundle)
+    assert (said.code, place in said.errors[0]) == (3, True)
+
+
 def test_other_data_is_refused_for_the_runs_that_need_it(
     cli, config, of_a_file, exported, elsewhere
 ):
@@ -217,6 +243,20 @@ def test_other_data_is_refused_for_the_runs_that_need_it(
     assert said.code == 3
     assert "fingerprint" in said.errors[0]
     assert len({row["run"] for row in said.json}) == 1, "the other run is reproduced"
+
+
+@pytest.mark.usefixtures("of_a_file")
+def test_a_score_that_is_missing_hides_no_other_problem(cli, config, exported, elsewhere):
+    cli("run", config())
+    sql("UPDATE metrics SET metric_name = 'final_val_f9' WHERE metric_name = 'final_val_f1'")
+    sql("UPDATE experiments SET data_hash = 'other' WHERE dataset_name = 'files'")
+    bundle = exported()
+    elsewhere()
+    said = cli("reproduce", bundle)
+    assert said.code == 5
+    assert "1 runs have scores missing" in said.errors[0]
+    assert "cannot be reproduced here" in said.err
+    assert "fingerprint" in said.err
 
 
 # --------------------------------------------------------------------------------- bad bundles

@@ -198,7 +198,22 @@ def test_a_bundle_that_would_do_harm_is_refused(tmp_path, path, bundle, change, 
     assert list(tmp_path.glob(".import*")) == []
 
 
-@pytest.mark.parametrize("how", ["cut", "flipped", "swapped", "empty", "text"])
+def packed_wrongly(content):
+    """Replace the beginning of what is compressed by bits that deflate does not know."""
+    name, extra = (int.from_bytes(content[at : at + 2], "little") for at in (26, 28))
+    start = 30 + name + extra
+    content[start : start + 8] = b"\xff" * 8
+
+
+def encrypted(content):
+    """Say of the first member that it is encrypted."""
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+
+
+@pytest.mark.parametrize(
+    "how", ["cut", "flipped", "swapped", "empty", "text", packed_wrongly, encrypted]
+)
 def test_a_damaged_bundle_is_refused_and_nothing_is_imported(path, bundle, how):
     content = bytearray(bundle.read_bytes())
     if how == "cut":
@@ -209,6 +224,8 @@ def test_a_damaged_bundle_is_refused_and_nothing_is_imported(path, bundle, how):
         content.clear()
     elif how == "text":
         content[:] = b"not a zip"
+    elif callable(how):
+        how(content)
     bundle.write_bytes(content)
     if how == "swapped":
         with zipfile.ZipFile(bundle) as members:
@@ -222,6 +239,30 @@ def test_a_damaged_bundle_is_refused_and_nothing_is_imported(path, bundle, how):
             import_bundle(target, bundle, as_new=False)
         assert target.runs() == []
         assert files(target) == {}
+
+
+@pytest.mark.parametrize(
+    ("told", "match"),
+    [
+        ({"sha256": "0" * 64, "bytes": 2**60}, "are free in"),
+        ({"sha256": "0" * 64, "bytes": "1"}, "not those of its manifest"),
+        (["sha256", "bytes"], "cannot be read"),
+    ],
+)
+def test_a_manifest_that_lies_is_refused_before_anything_is_unpacked(path, bundle, told, match):
+    with zipfile.ZipFile(bundle) as members:
+        held = {name: members.read(name) for name in members.namelist()}
+    manifest = json.loads(held["manifest.json"])
+    manifest["files"]["runs.db"] = told
+    held["manifest.json"] = json.dumps(manifest).encode()
+    with zipfile.ZipFile(bundle, "w") as members:
+        for name, content in held.items():
+            members.writestr(name, content)
+    with (
+        Store.open(path, create=True) as target,
+        pytest.raises(StoreError, match=match),
+    ):
+        import_bundle(target, bundle, as_new=False)
 
 
 def test_a_missing_bundle_is_one_line(path, tmp_path):
