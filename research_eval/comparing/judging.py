@@ -132,7 +132,8 @@ def _numbers(row: pd.Series[Any], evidence: Evidence) -> str:
     scores = [f"{arm} {_score(chosen[arm].values)}" for arm in (row["first"], row["second"])]
     delta, low, high = (row[name] * factor for name in ("delta", "low", "high"))
     places = max(0, 1 - math.floor(math.log10(high - low))) if high > low else 2
-    interval = f"{delta:+.{places}f} {_unit(evidence)} [{low:.{places}f}, {high:.{places}f}]"
+    difference = round(float(delta), places) + 0.0  # not -0
+    interval = f"{difference:+.{places}f} {_unit(evidence)} [{low:.{places}f}, {high:.{places}f}]"
     return ", ".join(
         [f"{', '.join(scores)}; {interval}", f"p_Holm {_p(row['p_holm'])}", *_costs(row)]
     )
@@ -152,7 +153,7 @@ def _costs(row: pd.Series[Any]) -> list[str]:
     ratios = {axis.column: float(row[axis.column]) for axis in equal_costs.AXES}
     equal, unequal, _ = equal_costs.split(ratios)
     told = [f"equal {axis.label} ± {100 * axis.tolerance:g} %" for axis in equal]
-    return told + [f"{words.rounded(ratios[axis.column])}x the {axis.label}" for axis in unequal]
+    return told + [f"{ratios[axis.column]:.3g}x the {axis.label}" for axis in unequal]
 
 
 VERDICTS: Output = replace(

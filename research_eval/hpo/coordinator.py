@@ -386,7 +386,7 @@ class Coordinator:
     def standing(self) -> Standing:
         """Return where the study is."""
         now = self.book.standing(confirming=self._is_confirming)
-        if not self._finished_here:
+        if not self._finished_here or now.confirming:
             return now
         pace = (time.monotonic() - self._began) / self._finished_here
         return replace(now, seconds_left=pace * (now.total - now.finished))

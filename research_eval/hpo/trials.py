@@ -76,7 +76,8 @@ class Standing:
         counts: Trials by state; those of earlier sessions included.
         best: Best finished trial of each arm by the first objective; arms without one are left
             out.
-        seconds_left: Estimate from the pace of this session; None before its first trial ended.
+        seconds_left: Estimate from the pace of this session; None before its first trial ended,
+            and while winners are confirmed.
         confirming: Whether the search is over and winners are run on fresh seeds.
     """
 

@@ -139,6 +139,14 @@ def test_the_arm_of_a_study_is_its_confirmed_winner(lab):
     assert side.notes == ("s:moe: the winner of 2 configurations, confirmed",)
 
 
+def test_arms_of_one_architecture_are_told_apart_by_their_names(lab):
+    for arm, score in (("mine", 0.5), ("moe", 0.8)):
+        origin = {"origin": {"kind": "study", "arm": arm}}
+        lab.run("t", {"final_val_f1": score}, params=origin, study="s", phase="search")
+    pair = lab.explain("s:mine", "s:moe").pair
+    assert [list(side.values("final_val_f1")) for side in (pair.a, pair.b)] == [[0.5], [0.8]]
+
+
 @pytest.mark.parametrize(
     ("first", "error", "told"),
     [
