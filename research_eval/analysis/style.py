@@ -164,9 +164,15 @@ def _room(characters: int, on_paper: float) -> int:
     return characters if width is None else min(characters, int(on_paper * width))
 
 
-def short(name: str, most: int = MAX_NAME) -> str:
-    """Return a name that fits into a picture: of a longer one both ends; tables have the whole."""
-    return _cut(name, _room(most, 6))
+def short(name: str, most: int = MAX_NAME, panels: int = 1) -> str:
+    """Return a name that fits into a picture: of a longer one both ends; tables have the whole.
+
+    Args:
+        name: Of anything.
+        most: Characters on the screen.
+        panels: That stand beside each other; on paper each has its share of the room.
+    """
+    return _cut(name, _room(most, 6 / panels))
 
 
 def _cut(name: str, most: int) -> str:
@@ -224,9 +230,11 @@ def label_ends(
     """
     points = 72 / axes.figure.dpi
     size = mpl.rcParams["font.size"]
+    place = axes.get_subplotspec()
+    panels = place.get_gridspec().ncols if place else 1
     taken: list[tuple[float, float, float]] = []  # left, right and height of what stands already
     for name, x, y in sorted(ends, key=lambda end: end[2]):
-        text = short(name)
+        text = short(name, panels=panels)
         left, wanted = axes.transData.transform((x, y)) * points
         right, height = left + 0.65 * size * len(text), wanted
         for other_left, other_right, other in sorted(taken, key=itemgetter(2)):

@@ -212,25 +212,30 @@ def test_what_was_matched_is_a_table_of_its_own(lab):
 # ------------------------------------------------------------------------------ figures
 
 
+SHOWN = (
+    "seeds", "contrasts", "budget_curve", "pareto_params", "learning_curves", "expert_measures"
+)  # fmt: skip
+
+
 def rich(lab, names=("dense", "moe")):
     """Record two arms with several configurations, costs and curves; return what they show."""
     curve = {step: 0.5 + step / 1000 for step in range(0, 300, 50)}
+    curves = dict.fromkeys(("val_f1", "val_load_entropy_layer0", "val_dead_experts_layer0"), curve)
     for arm, scores, size in zip(names, (DENSE, MOE), (1e5, 3e5), strict=True):
         costs = {"param_count": size, "total_training_time_seconds": 10.0}
-        lab.seeds(arm, scores, metrics=costs, curves={"val_f1": curve})
+        lab.seeds(arm, scores, metrics=costs, curves=curves)
         for lr in (0.1, 0.2):
             config = {"optimizer_params": {"lr": lr}}
             lab.run(arm, 0.5 + lr, config=config, metrics=costs | {"param_count": size * lr})
     evidence = lab.evidence(candidate=names[1])
-    shown = ("seeds", "contrasts", "budget_curve", "pareto_params", "learning_curves")
-    outputs = [output for output in find_outputs() if output.name in shown]
+    outputs = [output for output in find_outputs() if output.name in SHOWN]
     return [work_out(output, evidence) for output in outputs], evidence
 
 
 def test_figures_are_as_wide_as_asked_with_fonts_inside_and_nobody_named(lab):
     sections, evidence = rich(lab)
     found = figures(sections, evidence, 3.25)
-    assert len(found) == 5
+    assert len(found) == len(SHOWN)
     for pdf in found.values():
         assert pdf.startswith(b"%PDF-")
         (box,) = re.findall(rb"/MediaBox \[ *0 0 ([\d.]+) ([\d.]+) *\]", pdf)
@@ -251,7 +256,7 @@ def test_nothing_is_cut_off_and_letters_are_legible(lab, width, monkeypatch):
     sections, evidence = rich(lab, LONG)
     with style.house(paper_width=width):
         figures(sections, evidence, width)
-        assert len(drawn) == 5
+        assert len(drawn) == len(SHOWN)
         for made_ in drawn:
             box, (wide, high) = made_.get_tightbbox(), made_.get_size_inches()
             assert wide == width
@@ -262,7 +267,36 @@ def test_nothing_is_cut_off_and_letters_are_legible(lab, width, monkeypatch):
             sizes = {text.get_fontsize() for text in made_.findobj(Text) if text.get_text()}
             assert min(sizes) >= 7
             assert max(sizes) <= 8
+            for axes in made_.axes:
+                assert axes.get_window_extent().width > 0.25 * made_.bbox.width / len(made_.axes)
             assert len(made_.axes) > 1 or not made_.axes[0].get_title(loc="left")
+
+
+def test_of_one_trial_there_is_a_point_and_its_budget_stands_above_all(lab):
+    lab.run("dense", 0.7)
+    for trial in range(3):
+        lab.run("moe", 0.6 + trial / 10, config={"trial": trial})
+    evidence = lab.evidence()
+    (output,) = (output for output in find_outputs() if output.name == "budget_curve")
+    with style.house(paper_width=3.25):
+        made_ = output.draw(output.frame(evidence), evidence)
+        made_.draw_without_rendering()
+    axes = made_.axes[0]
+    assert any(len(line.get_xdata()) == 1 and line.get_marker() == "o" for line in axes.lines)
+    (told,) = (text for text in axes.texts if text.get_text() == "common budget: 1")
+    box, inside = told.get_window_extent(), axes.get_window_extent()
+    assert box.y0 >= inside.y1
+    assert box.x0 >= inside.x0
+
+
+def test_a_map_of_nothing_but_0_is_no_picture(lab):
+    for seed in range(2):
+        lab.run("goe", 0.5, seed, arrays=[("transitions", 0, 10, np.zeros((4, 4)))])
+    evidence = lab.evidence()
+    (output,) = (output for output in find_outputs() if output.name == "expert_transitions")
+    section = work_out(output, evidence)
+    assert section.table is not None
+    assert (section.picture, section.notes) == (None, ("every value is 0",))
 
 
 def test_a_drawing_on_paper_leaves_no_trace_in_the_pictures_of_the_report(lab):

@@ -208,13 +208,15 @@ def draw(frame: pd.DataFrame, evidence: Evidence) -> Figure:
 def _panel(axes: Axes, frame: pd.DataFrame, x: str, label: str, evidence: Evidence) -> None:
     colour = style.colours(evidence.arms)
     common = frame.groupby("arm")[x].max().min()
+    is_left = common**2 <= frame[x].min() * frame[x].max()
     has_bands = frame["arm"].nunique() <= MAX_BANDS
     ends = []
     for arm, curve in by_arm(frame, evidence):
         steps = "default" if (curve["statistic"] == EXPECTED).all() else "steps-post"
         axes.plot(curve[x], curve["best"], color=colour[arm], alpha=0.35, drawstyle=steps)
         within = curve[curve[f"in_common_{x}"]]
-        axes.plot(within[x], within["best"], color=colour[arm], drawstyle=steps)
+        mark = "o" if len(within) == 1 else None
+        axes.plot(within[x], within["best"], marker=mark, color=colour[arm], drawstyle=steps)
         if has_bands:
             _band(axes, within[x], within, colour[arm])
         ends.append((arm, float(curve[x].iloc[-1]), float(curve["best"].iloc[-1])))
@@ -222,12 +224,12 @@ def _panel(axes: Axes, frame: pd.DataFrame, x: str, label: str, evidence: Eviden
         axes.axvline(common, color=style.MUTED, linestyle=":", linewidth=1)
         axes.annotate(
             f"common budget: {common:,.0f}",
-            (common, 0 if evidence.question.is_max else 1),  # where curves are not at their ends
+            (common, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(-4, 2 if evidence.question.is_max else -2),
+            xytext=(0, 2),
             textcoords="offset points",
-            ha="right",
-            va="bottom" if evidence.question.is_max else "top",
+            ha="left" if is_left else "right",
+            va="bottom",
             color=style.MUTED,
         )
     style.log_scale(axes, x=True)

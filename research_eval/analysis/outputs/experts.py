@@ -198,8 +198,11 @@ def draw(heat: Heat, frame: pd.DataFrame, evidence: Evidence) -> Figure:
     """Return the heat maps.
 
     Raises:
-        NothingToShowError: If load over training is asked for, and was recorded once.
+        NothingToShowError: If load over training is asked for, and was recorded once; or if all
+            is 0, as where paths of one step go on.
     """
+    if not frame["value"].any():
+        raise NothingToShowError("every value is 0")
     if heat.columns == "step":
         require_course(frame["column"])
     return heatmaps.draw(
