@@ -132,6 +132,7 @@ def test_a_binary_that_identifies_is_known(anonymizer):
 
 def test_records_name_what_identifies_in_them():
     tree = {"user": "bob", "packages": {"torch": "1"}, "data": {"path": "/d/acme/x.csv"}, "n": 3}
+    tree["source"] = "/d/acme/x.csv, tokenizer byte"
     assert set(identities_in(tree)) == {Identity("user", "bob"), Identity("file", "/d/acme/x.csv")}
 
 

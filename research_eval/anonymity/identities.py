@@ -54,6 +54,8 @@ _PUBLIC_MAIL = frozenset(
         "proton.me", "icloud.com"
     ]
 )  # fmt: skip
+_TOLD_BEHIND = re.compile(r"(?<=\.py):\w+$|, tokenizer \S+$")
+"""What records say behind a path: the name in a plug-in, the tokenizer of a file."""
 _WORD = re.compile(r"[\w-]+$")
 PLACES = ("path", "file")
 
@@ -110,7 +112,7 @@ def identities_in(tree: Mapping[str, Any]) -> Iterator[Identity]:
             if kind is not None:
                 yield Identity(kind, each)
             elif re.match(r"(~?/|[A-Za-z]:\\).*[^/\\]$", each) and "\n" not in each:
-                yield Identity("file", re.sub(r"(\.py):\w+$", r"\1", each))
+                yield Identity("file", _TOLD_BEHIND.sub("", each))
 
 
 def kind_of(path: str) -> Kind | None:
