@@ -65,7 +65,7 @@ def verdict(pair: Pair) -> str:
         return f"{listed(missing)} {has} no {pair.metric} to compare"
     ahead = pair.other(pair.behind) if pair.behind else pair.a
     other = pair.other(ahead)
-    shown = [f"{side.label} {told(pair.values[side.label])}" for side in (ahead, other)]
+    shown = [f"{side.label} {told(pair.values[side.label], _precisely)}" for side in (ahead, other)]
     seeds = [counted(len(pair.values[side.label]), "run") for side in (ahead, other)]
     where = f"{pair.metric}" + (f" at step {pair.step:,}" if pair.step is not None else "")
     head = f"{where}: {shown[0]} ({seeds[0]}), {shown[1]} ({seeds[1]})"
@@ -79,6 +79,11 @@ def verdict(pair: Pair) -> str:
     if not pair.is_shown:
         return f"{head}; the difference of {gap} ± {number(pair.half)} is within seed noise"
     return f"{head}; {ahead.label} is ahead by {gap} ± {number(pair.half)}, more than seed noise"
+
+
+def _precisely(value: float) -> str:
+    """Show a single score so that near ones are told apart."""
+    return f"{value:.6g}"
 
 
 def _state(side: Side) -> list[str]:
@@ -122,7 +127,7 @@ def _finding(place: int, each: Explained, db: str | None) -> Iterator[str]:
     worth = ""
     if finding.effect is not None:
         worth = f": up to {number(finding.effect)}"
-        worth += "" if each.share is None else f", {each.share:.0%} of the difference"
+        worth += "" if each.share is None else f", {_part(each.share)}"
     yield f"{place}. {each.rule.title}{worth}"
     yield from _wrapped(finding.sentence, "   ")
     if finding.commands:
@@ -130,15 +135,19 @@ def _finding(place: int, each: Explained, db: str | None) -> Iterator[str]:
     yield from (f"     {command.text(db)}" for command in finding.commands)
 
 
+def _part(share: float) -> str:
+    return f"{share:.0%} of the difference" if share <= 1 else "more than the whole difference"
+
+
 def _closing(found: Explanation, db: str | None) -> Iterator[str]:
     if found.lacks:
         yield from ("", "not on record, so nothing is said about it")
     for lack in found.lacks:
-        yield from _wrapped(f"- {lack.what}")
         if len(lack.commands) == 1:
+            yield from _wrapped(f"- {lack.what}")
             yield f"     {lack.commands[0].text(db)}"
-    if any(len(lack.commands) > 1 for lack in found.lacks):
-        yield from _wrapped("what records the others takes several commands: see --format json")
+    if others := [lack.what for lack in found.lacks if len(lack.commands) != 1]:
+        yield from _wrapped(f"- {'; '.join(others)} (commands: --format json)")
     if found.waiting:
         titles = listed(rule.title for rule in found.waiting)
         yield ""

@@ -241,3 +241,24 @@ def test_single_seeds_are_said_to_be_single(lab):
     lab.run("weak", {"final_val_f1": 0.5, "train_loss": 0.9})
     lab.run("strong", {"final_val_f1": 0.9, "train_loss": 0.1})
     assert "what is against weak, unless seeds differ as much" in text_of(lab.explain())
+
+
+def test_the_closing_block_is_short_and_the_rest_is_for_machines(lab):
+    """One line names what takes several commands; what takes one has it beside it."""
+    routed = {"val_router_entropy_layer0": 0.5}
+    weak = lab.run("weak", {"final_val_f1": 0.5, **routed}, curves={"val_f1": {50: 0.4, 100: 0.5}})
+    lab.run("strong", {"final_val_f1": 0.9}, params={"model_type": "dense"})
+    told = [*lines(lab.explain())]
+    closing = told[told.index("not on record, so nothing is said about it") :]
+    assert f"     research-eval evaluate {weak} --routing random" in closing
+    assert not any("runs config" in each for each in closing)
+    assert " ".join(closing).endswith("(commands: --format json)")
+
+
+def test_near_scores_are_told_apart_and_a_share_beyond_all_is_no_percentage(lab):
+    curves = {"val_f1": line(0.0, 0.9), "tokens_seen": line(0, 1000)}
+    lab.run("weak", {"final_val_f1": 0.89991, "tokens_seen": 500.0})
+    lab.run("strong", {"final_val_f1": 0.89999, "tokens_seen": 1000.0}, curves=curves)
+    text = text_of(lab.explain())
+    assert text.startswith("final_val_f1: strong 0.89999 (1 run), weak 0.89991 (1 run)")
+    assert "fewer tokens: up to 0.45, more than the whole difference" in text

@@ -101,14 +101,6 @@ CASES = {
         both({"metrics": {"train_drop_rate_layer0": 0.06}}),
         both({"metrics": {"train_drop_rate_layer0": 0.04}}),
     ),
-    "alike_experts": (
-        both({"metrics": {"val_expert_similarity_layer0": 0.95}}),
-        both({"metrics": {"val_expert_similarity_layer0": 0.85}}),
-    ),
-    "few_paths": (
-        both({"metrics": {"val_effective_paths": 1.1}}),
-        both({"metrics": {"val_effective_paths": 2.5}}),
-    ),
     "worst_classes": (
         both({"labels": (0.8, 0.1, 0.8)}, {"labels": (0.9, 0.9, 0.9)}),
         both({"labels": (0.5, 0.5, 0.5)}, {"labels": (0.9, 0.9, 0.9)}),

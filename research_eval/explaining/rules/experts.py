@@ -13,8 +13,6 @@ from research_eval.explaining.finding import Command, Finding, Rule
 from research_eval.explaining.pair import Pair
 from research_eval.explaining.side import Side, exceeds, is_more_frequent, told
 
-PROPOSAL = "a proposal of this project"
-
 AUX, BIAS, DIVERSITY = (
     f"model_params.{name}"
     for name in ("aux_loss_weight", "bias_update_rate", "diversity_loss_weight")
@@ -125,39 +123,6 @@ def dropped(_pair: Pair, side: Side, other: Side, threshold: float) -> Finding |
     )
 
 
-def alike(_pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
-    """Ask whether coupled experts compute different things."""
-    mine, theirs = (each.by_layer("val_expert_similarity_layer") for each in (side, other))
-    if not len(mine) or mine.mean() <= threshold:
-        return None
-    if len(theirs) and not exceeds(mine, theirs, 0.0):
-        return None
-    return Finding(
-        sentence=f"the experts of {side.label} compute nearly the same: the mean cosine of their "
-        f"outputs is {told(mine)}" + (f", of {other.label} {told(theirs)}" if len(theirs) else ""),
-        numbers={"cosine": float(mine.mean())},
-        strength=(1 - threshold) / max(1 - float(mine.mean()), 1e-6),
-        commands=evaluate(side, "--routing", "uniform"),
-    )
-
-
-def few_paths(_pair: Pair, side: Side, other: Side, threshold: float) -> Finding | None:
-    """Count the paths that are taken."""
-    mine, theirs = (each.values("val_effective_paths") for each in (side, other))
-    if not len(mine) or mine.mean() >= threshold:
-        return None
-    if len(theirs) and not exceeds(theirs, mine, 0.0):
-        return None
-    return Finding(
-        sentence=f"all paths through the experts of {side.label} are in effect {told(mine)}"
-        + (f", of {other.label} {told(theirs)}" if len(theirs) else "")
-        + ": nearly everything takes the same one",
-        numbers={"paths": float(mine.mean())},
-        strength=threshold / max(float(mine.mean()), 1.0),
-        commands=balanced_more(side),
-    )
-
-
 RULES = (
     Rule(
         name="collapse",
@@ -187,28 +152,8 @@ RULES = (
         evidence="`train_drop_rate` of each layer",
         threshold=0.05,
         limit="{} of the choices more than of the other",
-        reason=f"one in twenty tokens loses an expert; {PROPOSAL}",
+        reason="one in twenty tokens loses an expert; a proposal of this project",
         test="runs it without a capacity",
         find=dropped,
-    ),
-    Rule(
-        name="alike_experts",
-        title="experts that are alike",
-        evidence="`val_expert_similarity` of each layer",
-        threshold=0.9,
-        limit="a mean cosine above {}, and above that of the other",
-        reason=f"a flag is raised at 0.99; {PROPOSAL} for a warning before it",
-        test="evaluates it with couplings that are all alike",
-        find=alike,
-    ),
-    Rule(
-        name="few_paths",
-        title="one path",
-        evidence="`val_effective_paths`",
-        threshold=2.0,
-        limit="fewer than {} in effect, and fewer than of the other",
-        reason="below two the controller decides nothing for most",
-        test="runs it with more weight on balance",
-        find=few_paths,
     ),
 )

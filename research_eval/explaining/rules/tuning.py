@@ -132,8 +132,8 @@ def tuned_less(pair: Pair, side: Side, other: Side, threshold: float) -> Finding
     if mine >= theirs or are_equal((mine, theirs)):
         return None
     return Finding(
-        sentence=f"{side.label} was chosen from fewer configurations: {mine} of "
-        f"{side.run.model_type} were tried on this data, {theirs} of {other.run.model_type}",
+        sentence=f"fewer configurations of {side.run.model_type} than of {other.run.model_type} "
+        f"were tried on this data: {mine} against {theirs}",
         numbers={"configurations": float(mine), "other": float(theirs)},
         strength=theirs / mine,
         commands=_suggest(side, theirs - mine),
