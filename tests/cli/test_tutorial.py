@@ -29,7 +29,6 @@ LESS = {
 
 FEWER = {
     '"num_samples": 1500, "val_samples": 500': '"num_samples": 64, "val_samples": 64',
-    '"epochs": 12': '"epochs": 2',
 }
 
 
