@@ -199,12 +199,12 @@ def draw(heat: Heat, frame: pd.DataFrame, evidence: Evidence) -> Figure:
 
     Raises:
         NothingToShowError: If load over training is asked for, and was recorded once; or if all
-            is 0, as where paths of one step go on.
+            of another map is 0, as where paths of one step go on.
     """
-    if not frame["value"].any():
-        raise NothingToShowError("every value is 0")
     if heat.columns == "step":
         require_course(frame["column"])
+    elif not frame["value"].any():
+        raise NothingToShowError("every value is 0")
     return heatmaps.draw(
         frame,
         evidence,
