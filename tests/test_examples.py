@@ -30,6 +30,7 @@ FEW_ROWS = {
         "dataset_params.val_samples=2",
         "dataset_params.tokenizer=byte",
     ),
+    "tiny_shakespeare": ("dataset_params.train_samples=4", "dataset_params.val_samples=2"),
 }
 
 
