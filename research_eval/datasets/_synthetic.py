@@ -96,12 +96,7 @@ def generate(
             counts[f"{purpose}_redrawn"] = redrawn
         splits[purpose] = split_of(rows, loss_floor)
         taken.update(split_keys(splits[purpose]))
-    labels_N = splits["train"].labels_N
-    if labels_N is not None and (labels_N == labels_N[0]).all():
-        raise DataError(
-            f"{name} has training rows of one class only, {label_names[int(labels_N[0])]}; ask "
-            "for more rows, longer rows or a larger vocabulary"
-        )
+    _require_two_classes(name, splits["train"].labels_N, label_names)
     return assemble(
         splits,
         task=task,
@@ -110,6 +105,14 @@ def generate(
         counts=counts,
         source=f"generated from data_seed {params.data_seed}",
     )
+
+
+def _require_two_classes(name: str, labels_N: Tensor | None, names: tuple[str, ...]) -> None:
+    if labels_N is not None and (labels_N == labels_N[0]).all():
+        raise DataError(
+            f"{name} has training rows of one class only, {names[int(labels_N[0])]}; ask for more "
+            "rows, longer rows or a larger vocabulary"
+        )
 
 
 def _draw_new(
