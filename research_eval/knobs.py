@@ -41,8 +41,12 @@ class Knob(_SchemaMark):
     """What is worth trying for a parameter; one of the three classes below."""
 
     def _schema_entry(self) -> dict[str, Any]:
+        return {"x-knob": self.described()}
+
+    def described(self) -> dict[str, Any]:
+        """Return the kind and the fields, as records and schemas have them."""
         fields = asdict(self)  # type: ignore[call-overload]  # every knob is a dataclass
-        return {"x-knob": {"kind": type(self).__name__, **fields}}
+        return {"kind": type(self).__name__, **fields}
 
     def corners(self) -> tuple[float | int | str | bool | None, ...]:
         """Return the values that are legal only if the whole range is."""

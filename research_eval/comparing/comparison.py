@@ -190,7 +190,7 @@ class Comparison:
                 "active_params": cost.active_params,
                 "flops": cost.flops,
             },
-            "searched": {path: knob._schema_entry()["x-knob"] for path, knob in knobs.items()},
+            "searched": {path: knob.described() for path, knob in knobs.items()},
         }
 
     def _require_different(self, hashes: Mapping[str, str]) -> None:

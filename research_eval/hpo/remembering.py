@@ -93,7 +93,7 @@ def _asked(spec: StudySpec, problem: Problem) -> dict[str, Any]:
     plain = asdict(spec)
     plain["base_dir"] = str(spec.base_dir)
     spaces = {
-        arm: {path: knob._schema_entry()["x-knob"] for path, knob in space.knobs.items()}
+        arm: {path: knob.described() for path, knob in space.knobs.items()}
         for arm, space in problem.spaces.items()
     }
     fixed = {arm: problem.fixed_part(arm) for arm in problem.spaces}
