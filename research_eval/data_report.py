@@ -146,7 +146,8 @@ def _tokens(split: Split) -> Tensor:
 
 def _targets(split: Split) -> Tensor:
     """Return all tokens that a language model must predict, int64 [T]."""
-    return split.ids_NL[:, 1:][_is_real(split)[:, 1:]].long()
+    targets_T = split.ids_NL[:, 1:][_is_real(split)[:, 1:]].long()
+    return targets_T if split.unscored_id is None else targets_T[targets_T != split.unscored_id]
 
 
 def _scores(predicted_N: Tensor, true_N: Tensor, num_classes: int) -> dict[str, float]:

@@ -74,6 +74,13 @@ _SCORES = (
         "language_modeling",
         "loss per byte of text: comparable between tokenizers",
     ),
+    _Score(
+        "word_perplexity",
+        "min",
+        "",
+        "language_modeling",
+        "exp(loss per word of text, the end of a line being a word): as WikiText is reported",
+    ),
 )
 
 _WEIGHTS = "of the weights that the run hands over"
@@ -295,15 +302,24 @@ def classification_scores(confusion_CC: npt.NDArray[np.int64]) -> dict[str, floa
     return {"acc": float(hits_C.sum() / total), "f1": float(f1_C.mean())}
 
 
-def language_scores(loss: float, *, num_targets: int, num_bytes: int | None) -> dict[str, float]:
-    """Return perplexity and, if the size of the text is known, bits per byte.
+def language_scores(
+    loss: float, *, num_targets: int, num_bytes: int | None, num_words: int | None
+) -> dict[str, float]:
+    """Return perplexity and, where the size of the text is known, what does not hang on tokens.
 
     Args:
         loss: Mean cross-entropy in nats per target.
         num_targets: Number of targets that it was averaged over.
         num_bytes: UTF-8 bytes of the text that the targets cover.
+        num_words: Words of that text.
     """
-    scores = {"perplexity": math.exp(loss) if loss < 700 else math.inf}
+    scores = {"perplexity": _exp(loss)}
     if num_bytes:
         scores["bits_per_byte"] = loss * num_targets / math.log(2) / num_bytes
+    if num_words:
+        scores["word_perplexity"] = _exp(loss * num_targets / num_words)
     return scores
+
+
+def _exp(nats: float) -> float:
+    return math.exp(nats) if nats < 700 else math.inf

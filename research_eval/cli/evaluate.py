@@ -57,7 +57,7 @@ class WeightsChoice(StrEnum):
     LAST = "last"
 
 
-SCORES = ("loss", "f1", "acc", "perplexity", "bits_per_byte")
+SCORES = ("loss", "f1", "acc", "perplexity", "bits_per_byte", "word_perplexity")
 
 
 SplitOption = Annotated[

@@ -17,6 +17,12 @@ from research_eval.spec import Dataset, Split, data_fingerprint
 
 SPLITS = ("train", "validation", "test")
 TENSORS = ("ids_NL", "lengths_N", "labels_N", "domains_N")
+NUMBERS = ("num_bytes", "num_words", "unscored_id")
+"""What a split holds besides tensors."""
+
+LAYOUT = 2
+"""Raised when more is kept of the same data."""
+
 HEADER = "research_eval"
 """Key under which the file's metadata holds all that is no tensor, as JSON."""
 
@@ -55,7 +61,10 @@ def write(file: Path, dataset: Dataset, say: Callable[[str], None]) -> None:
     plain = [part.name for part in fields(Dataset) if part.name not in SPLITS]
     header = {
         "dataset": {name: getattr(dataset, name) for name in plain},
-        "num_bytes": {name: split.num_bytes for name, split in splits.items()},
+        "splits": {
+            name: {number: getattr(split, number) for number in NUMBERS}
+            for name, split in splits.items()
+        },
     }
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -69,9 +78,9 @@ def write(file: Path, dataset: Dataset, say: Callable[[str], None]) -> None:
 
 def _dataset_of(header: dict[str, Any], tensors: dict[str, Tensor]) -> Dataset:
     splits: dict[str, Any] = dict.fromkeys(SPLITS)
-    for name, num_bytes in header["num_bytes"].items():
-        parts = {part: tensors.get(f"{name}.{part}") for part in TENSORS}
-        splits[name] = Split(**parts, num_bytes=num_bytes)  # type: ignore[arg-type]
+    for name, numbers in header["splits"].items():
+        parts: dict[str, Any] = {part: tensors.get(f"{name}.{part}") for part in TENSORS}
+        splits[name] = Split(**parts, **numbers)
     plain: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in header["dataset"].items()

@@ -25,16 +25,16 @@ class PaddedRows:
     Attributes:
         ids_NL: int32, 0 behind the length of a row.
         lengths_N: int32.
-        bytes_N: UTF-8 bytes that all tokens of a row but the first stand for.
+        sizes_N2: UTF-8 bytes and words that all tokens of a row but the first stand for.
     """
 
     ids_NL: NDArray[np.int32]
     lengths_N: NDArray[np.int32]
-    bytes_N: NDArray[np.int64]
+    sizes_N2: NDArray[np.int64]
 
     def take(self, keep_N: NDArray[np.bool_]) -> PaddedRows:
         """Return the rows at which `keep_N` is True."""
-        return PaddedRows(self.ids_NL[keep_N], self.lengths_N[keep_N], self.bytes_N[keep_N])
+        return PaddedRows(self.ids_NL[keep_N], self.lengths_N[keep_N], self.sizes_N2[keep_N])
 
 
 def lines_of(rows: TextRows) -> TextRows:
@@ -55,9 +55,10 @@ def pad(tokens: Tokens) -> PaddedRows:
     ids_NL = np.zeros((len(lengths_N), int(lengths_N.max())), dtype=np.int32)
     row_T, position_T = np.repeat(np.arange(len(lengths_N)), lengths_N), tokens.positions()
     ids_NL[row_T, position_T] = tokens.ids_T
-    target_bytes_T = np.where(position_T > 0, tokens.bytes_T, 0)
-    bytes_N = np.bincount(row_T, weights=target_bytes_T, minlength=len(lengths_N))
-    return PaddedRows(ids_NL, lengths_N.astype(np.int32), bytes_N.astype(np.int64))
+    sizes_N2 = np.zeros((len(lengths_N), 2), dtype=np.int64)
+    is_target_T = position_T > 0
+    np.add.at(sizes_N2, row_T[is_target_T], tokens.sizes_T2[is_target_T])
+    return PaddedRows(ids_NL, lengths_N.astype(np.int32), sizes_N2)
 
 
 def pack(tokens: Tokens, end_of_text: int, length: int) -> PaddedRows:
@@ -68,10 +69,10 @@ def pack(tokens: Tokens, end_of_text: int, length: int) -> PaddedRows:
     """
     num_documents = len(tokens.lengths_N)
     stream_T = np.full(len(tokens.ids_T) + num_documents, end_of_text, dtype=np.int32)
-    bytes_T = np.zeros(len(stream_T), dtype=np.int64)
+    sizes_T2 = np.zeros((len(stream_T), 2), dtype=np.int64)
     document_T = np.repeat(np.arange(num_documents), tokens.lengths_N)
     place_T = np.arange(len(tokens.ids_T)) + document_T + 1
-    stream_T[place_T], bytes_T[place_T] = tokens.ids_T, tokens.bytes_T
+    stream_T[place_T], sizes_T2[place_T] = tokens.ids_T, tokens.sizes_T2
 
     num_rows = -(-(len(stream_T) - 1) // length)
     missing = num_rows * length + 1 - len(stream_T)
@@ -81,11 +82,11 @@ def pack(tokens: Tokens, end_of_text: int, length: int) -> PaddedRows:
     )
     lengths_N = np.full(num_rows, length + 1, dtype=np.int32)
     lengths_N[-1] -= missing
-    bytes_N = np.add.reduceat(bytes_T[1:], np.arange(0, len(stream_T) - 1, length))
-    return PaddedRows(ids_NL, lengths_N, bytes_N)
+    sizes_N2 = np.add.reduceat(sizes_T2[1:], np.arange(0, len(stream_T) - 1, length))
+    return PaddedRows(ids_NL, lengths_N, sizes_N2)
 
 
 def stacked(parts: Sequence[PaddedRows]) -> PaddedRows:
     """Return the rows of all parts, which have one length of row."""
-    names = ("ids_NL", "lengths_N", "bytes_N")
+    names = ("ids_NL", "lengths_N", "sizes_N2")
     return PaddedRows(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

@@ -63,12 +63,17 @@ def prepare(
     counts: dict[str, int] = {}
     files = read(place.path, source.fields)
     rows, tokens = _tokenised(source, params, files, form, tokenizer, counts, context.say)
+    unscored_id = _unscored_id(params, form, tokenizer)
+    if unscored_id is not None:
+        tally({n: part.ids_T == unscored_id for n, part in tokens.items()}, "unscored", counts)
+        tokens = {name: part.leaving_out(unscored_id) for name, part in tokens.items()}
     label_names, labels = _classes(rows) if form == "texts" else ((), {})
     domain_names, domains = _numbered({name: part.domains for name, part in rows.items()})
     splits = {
         name: _split_of(part, labels.get(name), domains.get(name), end_of_text, params, name)
         for name, part in tokens.items()
     }
+    splits = {name: replace(split, unscored_id=unscored_id) for name, split in splits.items()}
     train, validation, test = splits["train"], splits["validation"], splits.get("test")
     return Dataset(
         task=source.task,
@@ -212,6 +217,17 @@ def _end_of_text(tokenizer: Tokenizer, name: str) -> int:
     return tokenizer.end_of_text
 
 
+def _unscored_id(params: TextParams, form: RowForm, tokenizer: Tokenizer) -> int | None:
+    if form == "texts" or not isinstance(params, LanguageParams) or params.unscored_id is None:
+        return None
+    if params.unscored_id >= tokenizer.vocab_size:
+        raise DataError(
+            f"dataset_params.unscored_id is {params.unscored_id}, but the ids of tokenizer "
+            f"'{params.tokenizer}' are below {tokenizer.vocab_size}; name one of them, or null"
+        )
+    return params.unscored_id
+
+
 def _limiter(params: TextParams, name: str) -> torch.Generator:
     return stream(params.data_seed, f"limit {name}")
 
@@ -238,7 +254,8 @@ def _split_of(
         ids_NL=torch.from_numpy(rows.ids_NL),
         lengths_N=torch.from_numpy(rows.lengths_N),
         labels_N=None if labels_N is None else torch.from_numpy(labels_N),
-        num_bytes=int(rows.bytes_N.sum()) if labels_N is None else None,
+        num_bytes=int(rows.sizes_N2[:, 0].sum()) if labels_N is None else None,
+        num_words=int(rows.sizes_N2[:, 1].sum()) if labels_N is None else None,
         domains_N=None if domains_N is None else torch.from_numpy(domains_N),
     )
 

@@ -72,6 +72,10 @@ class LanguageParams(TextParams):
     packing: Literal["documents", "lines"] = "documents"
     """Pack documents into full rows, or put each line of more than 30 characters into a row."""
 
+    unscored_id: Annotated[int | None, Field(ge=0)] = None
+    """Token id that is read but neither learned nor scored; null scores all. 0 repeats the
+    GNN-MoE repositories, whose padding left out the token `!` of GPT-2."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSource:
@@ -127,7 +131,7 @@ def load_text(source: TextSource, params: TextParams, context: LoadContext) -> D
         for name, info in type(params).model_fields.items()
         if not is_execution_only(info)
     }
-    identity = [VERSION, source.identity(), settings, content_hash(place.path)]
+    identity = [VERSION, _cache.LAYOUT, source.identity(), settings, content_hash(place.path)]
     text = json.dumps([*identity, tokenizer.fingerprint], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     file = context.cache_dir / f"{source.name}-{key}.safetensors"

@@ -1,6 +1,6 @@
-"""Turns text into token ids and knows which bytes of the text each token stands for.
+"""Turns text into token ids and knows which bytes and words each token stands for.
 
-N texts, T tokens of all texts together.
+N texts, T tokens of all texts together. Sizes are pairs: UTF-8 bytes, and words.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ BYTE = "byte"
 BATCH = 1000
 """Texts that are tokenised together; the Rust tokenizers share them among the cores."""
 REPORT_EVERY_S = 10.0
+WHITE_SPACE = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)
+"""Characters at which `str.split` divides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +34,19 @@ class Tokens:
     Attributes:
         ids_T: Token ids, int32.
         lengths_N: Tokens of each text.
-        bytes_T: UTF-8 bytes that each token stands for, white space that a tokenizer skips
-            included: they add up to the bytes of the texts. Zeros where nobody asked.
+        sizes_T2: UTF-8 bytes that each token stands for, white space that a tokenizer skips
+            included, and words that begin there: they add up to the bytes and words of the
+            texts. Zeros where nobody asked.
     """
 
     ids_T: NDArray[np.int32]
     lengths_N: NDArray[np.int64]
-    bytes_T: NDArray[np.int32]
+    sizes_T2: NDArray[np.int32]
 
     @classmethod
     def joined(cls, parts: Sequence[Tokens]) -> Tokens:
         """Return the tokens of all parts, in order."""
-        names = ("ids_T", "lengths_N", "bytes_T")
+        names = ("ids_T", "lengths_N", "sizes_T2")
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def positions(self) -> NDArray[np.int64]:
@@ -54,7 +57,7 @@ class Tokens:
     def take(self, keep_N: NDArray[np.bool_]) -> Tokens:
         """Return the texts at which `keep_N` is True."""
         keep_T = np.repeat(keep_N, self.lengths_N)
-        return Tokens(self.ids_T[keep_T], self.lengths_N[keep_N], self.bytes_T[keep_T])
+        return Tokens(self.ids_T[keep_T], self.lengths_N[keep_N], self.sizes_T2[keep_T])
 
     def truncated(self, max_length: int, suffix: int = 0) -> Tokens:
         """Return each text cut to `max_length` tokens, its last `suffix` tokens kept."""
@@ -62,7 +65,12 @@ class Tokens:
         keep_T = (position_T < max_length - suffix) | (position_T >= length_T - suffix)
         keep_T |= length_T <= max_length
         lengths_N = np.minimum(self.lengths_N, max_length)
-        return Tokens(self.ids_T[keep_T], lengths_N, self.bytes_T[keep_T])
+        return Tokens(self.ids_T[keep_T], lengths_N, self.sizes_T2[keep_T])
+
+    def leaving_out(self, unscored_id: int) -> Tokens:
+        """Return the same tokens, of which those with this id count no bytes and no words."""
+        is_scored_T1 = (self.ids_T != unscored_id)[:, None]
+        return Tokens(self.ids_T, self.lengths_N, self.sizes_T2 * is_scored_T1)
 
 
 class Tokenizer(Protocol):
@@ -81,10 +89,10 @@ class Tokenizer(Protocol):
         """Number of special tokens behind a whole text, which truncation keeps."""
 
     def whole_texts(self, texts: Sequence[str]) -> Tokens:
-        """Return the ids of texts that stand alone, with special tokens, without bytes."""
+        """Return the ids of texts that stand alone, with special tokens, without sizes."""
 
     def running_text(self, texts: Sequence[str]) -> Tokens:
-        """Return the ids of pieces of text, without special tokens, with bytes."""
+        """Return the ids of pieces of text, without special tokens, with sizes."""
 
     def text(self, ids: Sequence[int]) -> str:
         """Return what ids stand for; bytes that are no characters become U+FFFD."""
@@ -102,7 +110,9 @@ class ByteTokenizer:
         encoded = [text.encode() for text in texts]
         ids_T = np.frombuffer(b"".join(encoded), dtype=np.uint8).astype(np.int32) + 1
         lengths_N = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
-        return Tokens(ids_T, lengths_N, np.ones_like(ids_T))
+        words = [np.zeros(0, np.int32), *(_words_of_bytes(text) for text in texts)]
+        sizes_T2 = np.stack([np.ones_like(ids_T), np.concatenate(words)], axis=1)
+        return Tokens(ids_T, lengths_N, sizes_T2)
 
     running_text = whole_texts
 
@@ -146,17 +156,17 @@ class FastTokenizer:
         self.suffix = special[::-1].index(0) if 0 in special else 0
 
     def whole_texts(self, texts: Sequence[str]) -> Tokens:
-        """Return the ids of texts that stand alone, with special tokens, without bytes."""
+        """Return the ids of texts that stand alone, with special tokens, without sizes."""
         encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=True)
         tokens = _flat([encoding.ids for encoding in encoded])
-        return Tokens(*tokens, np.zeros_like(tokens[0]))
+        return Tokens(*tokens, np.zeros((len(tokens[0]), 2), dtype=np.int32))
 
     def running_text(self, texts: Sequence[str]) -> Tokens:
-        """Return the ids of pieces of text, without special tokens, with bytes."""
+        """Return the ids of pieces of text, without special tokens, with sizes."""
         encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
         tokens = _flat([encoding.ids for encoding in encoded])
         parts = [
-            bytes_of_tokens(text, [end for _, end in encoding.offsets])
+            sizes_of_tokens(text, [end for _, end in encoding.offsets])
             for text, encoding in zip(texts, encoded, strict=True)
         ]
         return Tokens(*tokens, np.concatenate(parts))
@@ -173,24 +183,45 @@ def _flat(rows: list[list[int]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     return np.fromiter(flat, dtype=np.int32, count=int(lengths_N.sum())), lengths_N
 
 
-def bytes_of_tokens(text: str, ends: Sequence[int]) -> NDArray[np.int32]:
-    """Divide the UTF-8 bytes of a text among its tokens.
+def sizes_of_tokens(text: str, ends: Sequence[int]) -> NDArray[np.int32]:
+    """Divide the UTF-8 bytes and the words of a text among its tokens; return them [T, 2].
 
     A token gets what lies between the end of the one before it and its own end, the last token
-    also the rest; of several tokens for one character, the first gets all its bytes.
+    also the rest; of several tokens for one character, the first gets all. A word counts where
+    it begins.
 
     Args:
         text: What was tokenised.
         ends: Index of the character behind each token.
     """
     if not ends:
-        return np.zeros(0, dtype=np.int32)
+        return np.zeros((0, 2), dtype=np.int32)
+    sizes = _sizes_of_characters(text)
+    before = np.concatenate([np.zeros((1, 2), dtype=sizes.dtype), np.cumsum(sizes, axis=0)])
+    upto_T2 = before[np.maximum.accumulate(ends)]
+    upto_T2[-1] = before[-1]
+    return np.diff(upto_T2, prepend=np.zeros((1, 2), dtype=upto_T2.dtype), axis=0).astype(np.int32)
+
+
+def _sizes_of_characters(text: str) -> NDArray[np.int64]:
+    """Return the UTF-8 bytes of each character, and how many words begin there.
+
+    Words are what white space divides; the end of a line counts as a word too, as where
+    WikiText is reported (Merity et al. 2016).
+    """
     code = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     width = 1 + (code >= 0x80) + (code >= 0x800) + (code >= 0x10000)
-    before = np.concatenate([[0], np.cumsum(width)])
-    upto = before[np.maximum.accumulate(ends)]
-    upto[-1] = before[-1]
-    return np.diff(upto, prepend=0).astype(np.int32)
+    is_space = np.isin(code, WHITE_SPACE)
+    begins = ~is_space & np.concatenate([[True], is_space[:-1]])[: len(code)]
+    return np.stack([width, begins | (code == ord("\n"))], axis=1).astype(np.int64)
+
+
+def _words_of_bytes(text: str) -> NDArray[np.int32]:
+    """Return how many words begin at each UTF-8 byte."""
+    widths, words = _sizes_of_characters(text).T
+    words_of_bytes = np.zeros(widths.sum(), dtype=np.int32)
+    words_of_bytes[np.cumsum(widths) - widths] = words
+    return words_of_bytes
 
 
 def tokenise(

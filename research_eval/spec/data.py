@@ -43,6 +43,8 @@ class Split:
         lengths_N: Number of real tokens in each row, int32.
         labels_N: Class of each row, int64; None for language modelling.
         num_bytes: UTF-8 bytes of the text that the targets cover, for bits per byte.
+        num_words: Words of that text, for perplexity per word; the end of a line counts as one.
+        unscored_id: Token id that is never a target, or None.
         domains_N: Index of each row's domain, int64, or None.
         loss_floor: Mean loss in nats per target that the true process reaches on these very
             rows, or None if it is not known. A model below it has seen what it should not.
@@ -52,6 +54,8 @@ class Split:
     lengths_N: Tensor
     labels_N: Tensor | None = None
     num_bytes: int | None = None
+    num_words: int | None = None
+    unscored_id: int | None = None
     domains_N: Tensor | None = None
     loss_floor: float | None = None
 

@@ -110,7 +110,7 @@ def _description(dataset: Dataset) -> dict[str, Any]:
     """Return all of a data set but its tensors."""
     named = ("train", "validation", "test")
     numbers = {
-        name: (split.num_bytes, split.loss_floor)
+        name: (split.num_bytes, split.num_words, split.unscored_id, split.loss_floor)
         for name in named
         if (split := getattr(dataset, name)) is not None
     }
@@ -191,13 +191,13 @@ def train_shares_no_row_with_other_splits(subject: DatasetSubject) -> None:
         raise AssertionError(f"rows in two splits: {leaks}")
 
 
-def text_is_measured_in_bytes(subject: DatasetSubject) -> None:
-    """Real text for language modelling says how many bytes its targets cover."""
+def text_is_measured(subject: DatasetSubject) -> None:
+    """Real text for language modelling says how many bytes and words its targets cover."""
     if subject.dataset.task == "classification" or subject.spec.dataset_type == "synthetic":
         return
     for name, split in subject.splits():
-        if not split.num_bytes:
-            raise AssertionError(f"{name} does not say how many bytes its targets cover")
+        if not split.num_bytes or not split.num_words:
+            raise AssertionError(f"{name} does not say how many bytes and words its targets cover")
 
 
 def the_floor_is_a_floor(subject: DatasetSubject) -> None:
@@ -235,7 +235,7 @@ DATASET_CHECKS: tuple[Callable[[DatasetSubject], None], ...] = (
     labels_are_declared_classes,
     domains_are_declared,
     train_shares_no_row_with_other_splits,
-    text_is_measured_in_bytes,
+    text_is_measured,
     the_floor_is_a_floor,
 )
 """Every promise of a data set."""

@@ -81,6 +81,9 @@ class Batches:
         if self._labels_N is not None and self.task == "classification":
             return self._labels_N[rows_B]
         targets_BL = self._ids_NL[rows_B, 1 : longest + 1].long()
+        if self.split.unscored_id is not None:
+            is_unscored_BL = targets_BL == self.split.unscored_id
+            targets_BL = targets_BL.masked_fill(is_unscored_BL, IGNORED_LABEL)
         return targets_BL if mask_BL is None else targets_BL.masked_fill(~mask_BL, IGNORED_LABEL)
 
     def in_order(self, batch_size: int, max_batches: int | None = None) -> Iterator[Batch]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from research_eval.diagnostics.totals import ExpertReport, ExpertTotals
 from research_eval.metrics import classification_scores, language_scores
 from research_eval.network import Network, NetworkOutput
+from research_eval.spec import Split
 from research_eval.training.batches import Batch, Batches
 from research_eval.training.device import synchronizer
 
@@ -89,18 +90,22 @@ def evaluate(
             observe(batch, output)
     network.train(was_training)
     complete = max_batches is None or max_batches * batch_size >= len(batches)
-    num_bytes = batches.split.num_bytes if complete else None
-    scores = _scores(float(loss_sum), int(targets), confusion, num_bytes)
+    scores = _scores(float(loss_sum), int(targets), confusion, batches.split if complete else None)
     return Evaluation(scores, experts.report())
 
 
 def _scores(
-    loss_sum: float, num_targets: int, confusion_CC: Tensor | None, num_bytes: int | None
+    loss_sum: float, num_targets: int, confusion_CC: Tensor | None, whole: Split | None
 ) -> dict[str, float]:
+    """Return the scores; `whole` is the split if all of it was read."""
     loss = loss_sum / num_targets if num_targets else float("nan")
     if confusion_CC is not None:
         return {"loss": loss, **classification_scores(confusion_CC.cpu().numpy())}
-    return {"loss": loss, **language_scores(loss, num_targets=num_targets, num_bytes=num_bytes)}
+    num_bytes, num_words = (None, None) if whole is None else (whole.num_bytes, whole.num_words)
+    scores = language_scores(
+        loss, num_targets=num_targets, num_bytes=num_bytes, num_words=num_words
+    )
+    return {"loss": loss, **scores}
 
 
 def _confusion(logits_BC: Tensor, labels_B: Tensor) -> Tensor:

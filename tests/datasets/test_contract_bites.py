@@ -127,9 +127,7 @@ def test_text_without_a_size_is_found(broken, write, rows):
 
     path = str(write("own.csv", rows))
     with pytest.raises(AssertionError, match="validation does not say how many bytes"):
-        checks.text_is_measured_in_bytes(
-            broken("files", forget, path=path, task="language_modeling")
-        )
+        checks.text_is_measured(broken("files", forget, path=path, task="language_modeling"))
 
 
 def test_a_parameter_without_a_meaning_is_found(context):

@@ -3,11 +3,14 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from research_eval.datasets._packing import pack
 from research_eval.datasets._tokenizers import Tokens
 from research_eval.datasets._wikitext import articles
 from research_eval.errors import DataError
+from research_eval.spec import IGNORED_LABEL
+from research_eval.training.batches import Batches
 
 END = 257
 """End of text of the byte tokenizer."""
@@ -47,6 +50,7 @@ def test_every_token_is_a_target_exactly_once(load, documents, length):
         assert targets_of(split) == as_ids(*texts[name])
         assert split.ids_NL[0, 0] == END
         assert split.num_bytes == sum(len(text.encode()) for text in texts[name])
+        assert split.num_words == sum(len(t.split()) + t.count("\n") for t in texts[name])
         assert (split.lengths_N[:-1] == length + 1).all()
 
 
@@ -59,13 +63,12 @@ def test_each_row_starts_with_the_last_token_of_the_row_before(load, documents):
 @pytest.mark.parametrize("num_tokens", [1, 2, 3, 4, 5, 9])
 def test_packing_leaves_no_empty_row(num_tokens):
     ids = np.arange(1, num_tokens + 1, dtype=np.int32)
-    tokens = Tokens(ids, np.array([num_tokens]), np.ones(num_tokens, dtype=np.int32))
+    tokens = Tokens(ids, np.array([num_tokens]), np.ones((num_tokens, 2), dtype=np.int32))
     rows = pack(tokens, end_of_text=99, length=4)
     assert rows.ids_NL.shape == (-(-num_tokens // 4), 5)
     assert rows.lengths_N.min() >= 2
-    assert rows.bytes_N.tolist() == [
-        min(4, num_tokens - start) for start in range(0, num_tokens, 4)
-    ]
+    sizes = [min(4, num_tokens - start) for start in range(0, num_tokens, 4)]
+    assert rows.sizes_N2.tolist() == [[size, size] for size in sizes]
 
 
 def test_limited_rows_count_the_bytes_of_their_own_targets(load, write):
@@ -97,6 +100,35 @@ def test_lines_become_rows_of_their_own(load, tmp_path):
     cut = load("files", path="own.txt", max_length=10, **settings)
     assert cut.counts["train_truncated"] == len(cut.train) == 18
     assert cut.train.num_bytes == 10 * 18
+
+
+@pytest.mark.parametrize("packing", ["documents", "lines"])
+def test_an_id_that_is_not_scored_is_read_but_is_no_target(load, tmp_path, packing):
+    lines = [f"line {number:03} of more than thirty characters!" for number in range(20)]
+    (tmp_path / "own.txt").write_text("\n".join(lines))
+    settings = {"task": "language_modeling", "packing": packing, "max_length": 64}
+    mark = ord("!") + 1
+    whole = load("files", path="own.txt", **settings)
+    part = load("files", path="own.txt", unscored_id=mark, **settings)
+    again = load("files", path="own.txt", unscored_id=mark, **settings)
+    marks = int((whole.train.ids_NL[:, 1:] == mark).sum())
+    assert marks == part.counts["train_unscored"] > 0
+    assert torch.equal(part.train.ids_NL, whole.train.ids_NL)
+    assert part.train.num_bytes == again.train.num_bytes == whole.train.num_bytes - marks
+    rows = torch.arange(len(part.train))
+    device = torch.device("cpu")
+    before = Batches(whole.train, "language_modeling", device).take(rows)
+    after = Batches(again.train, "language_modeling", device).take(rows)
+    assert torch.equal(before.ids_BL, after.ids_BL)
+    dropped_BL = before.labels != after.labels
+    assert set(before.labels[dropped_BL].tolist()) == {mark}
+    assert set(after.labels[dropped_BL].tolist()) == {IGNORED_LABEL}
+    assert int(dropped_BL.sum()) == marks
+
+
+def test_an_unscored_id_outside_the_vocabulary_is_refused(load, documents):
+    with pytest.raises(DataError, match="unscored_id is 258, but the ids of tokenizer 'byte'"):
+        load("files", path=str(documents[0]), task="language_modeling", unscored_id=258)
 
 
 def test_one_document_is_cut_at_a_line_before_it_is_packed(load, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from research_eval.datasets._tokenizers import ByteTokenizer, FastTokenizer, bytes_of_tokens
+from research_eval.datasets._tokenizers import ByteTokenizer, FastTokenizer, sizes_of_tokens
 from research_eval.errors import DataError
 
 TEXTS = ["the river", "größer, 😀 größer\n", "a  red   stone ", "x"]
@@ -51,22 +51,28 @@ def rows_of(tokens) -> list[list[int]]:
 def test_bytes_are_bytes():
     tokens = ByteTokenizer().running_text(TEXTS)
     assert [bytes(i - 1 for i in row).decode() for row in rows_of(tokens)] == TEXTS
-    assert tokens.bytes_T.tolist() == [1] * len("".join(TEXTS).encode())
+    assert tokens.sizes_T2[:, 0].tolist() == [1] * len("".join(TEXTS).encode())
+    assert tokens.sizes_T2[:, 1].sum() == sum(map(words_in, TEXTS))
+
+
+def words_in(text: str) -> int:
+    return len(text.split()) + text.count("\n")
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "word_level"])
-def test_bytes_of_tokens_add_up_to_the_text(request, kind):
+def test_bytes_and_words_of_tokens_add_up_to_the_text(request, kind):
     tokenizer = FastTokenizer(request.getfixturevalue(kind))
     tokens = tokenizer.running_text(TEXTS)
     ends = np.cumsum(tokens.lengths_N)
-    sums = [part.sum() for part in np.split(tokens.bytes_T, ends[:-1])]
-    assert sums == [len(text.encode()) for text in TEXTS]
+    sums = [part.sum(axis=0).tolist() for part in np.split(tokens.sizes_T2, ends[:-1])]
+    assert sums == [[len(text.encode()), words_in(text)] for text in TEXTS]
 
 
-def test_bytes_go_to_the_token_that_stands_for_them():
-    assert bytes_of_tokens("größer", [2, 3, 3, 6]).tolist() == [2, 2, 0, 4]
-    assert bytes_of_tokens("  a b  ", [3, 5]).tolist() == [3, 4]
-    assert bytes_of_tokens("", []).tolist() == []
+def test_bytes_and_words_go_to_the_token_that_stands_for_them():
+    assert sizes_of_tokens("größer", [2, 3, 3, 6]).T.tolist() == [[2, 2, 0, 4], [1, 0, 0, 0]]
+    assert sizes_of_tokens("  a b  ", [3, 5]).T.tolist() == [[3, 4], [1, 1]]
+    assert sizes_of_tokens("a\n\u2003b", [2, 4]).T.tolist() == [[2, 4], [2, 1]]
+    assert sizes_of_tokens("", []).tolist() == []
 
 
 @pytest.mark.parametrize("max_length", [2, 3, 4, 50])

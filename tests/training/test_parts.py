@@ -119,10 +119,12 @@ def test_no_rows_score_nan():
 
 
 def test_language_scores():
-    scores = language_scores(math.log(4), num_targets=10, num_bytes=40)
+    scores = language_scores(math.log(4), num_targets=10, num_bytes=40, num_words=5)
     assert scores["perplexity"] == pytest.approx(4)
     assert scores["bits_per_byte"] == pytest.approx(0.5)
-    assert language_scores(1e4, num_targets=1, num_bytes=None) == {"perplexity": math.inf}
+    assert scores["word_perplexity"] == pytest.approx(16)
+    unknown = language_scores(1e4, num_targets=1, num_bytes=None, num_words=None)
+    assert unknown == {"perplexity": math.inf}
 
 
 def test_metric_names_are_unique_and_explained():
