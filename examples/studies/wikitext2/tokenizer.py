@@ -16,6 +16,7 @@ BATCH = 1000
 
 
 def main(data: str, original: str, folder: str) -> None:
+    """Train on the lines of a data set, and save the tokenizer in a folder."""
     lines = load_dataset(data, split="train")["text"]
     batches = (lines[start : start + BATCH] for start in range(0, len(lines), BATCH))
     tokenizer = AutoTokenizer.from_pretrained(original)
