@@ -6,7 +6,13 @@ import signal
 import sys
 import traceback
 
-from research_eval.errors import CollapsedError, DivergedError, PrunedError, StoppedError
+from research_eval.errors import (
+    CollapsedError,
+    DivergedError,
+    LostProcessError,
+    PrunedError,
+    StoppedError,
+)
 from research_eval.records import RunStatus
 from research_eval.redaction import without_password
 
@@ -39,7 +45,7 @@ def _described(error: BaseException) -> tuple[RunStatus, str]:
             return RunStatus.COLLAPSED, str(error)
         case PrunedError():
             return RunStatus.PRUNED, str(error)
-        case StoppedError() | KeyboardInterrupt() | SignalExit():
+        case StoppedError() | LostProcessError() | KeyboardInterrupt() | SignalExit():
             return RunStatus.INTERRUPTED, str(error) or "interrupted"
         case SystemExit(code=None | 0):
             return RunStatus.INTERRUPTED, "the program exited before the run was finished"

@@ -10,7 +10,8 @@
     ├── RunError             exit 5   a run that failed
     │   ├── DivergedError    exit 5   a run whose loss stopped being finite
     │   ├── CollapsedError   exit 5   a run that was ended because its experts collapsed
-    │   └── PrunedError      exit 5   a run that its study ended
+    │   ├── PrunedError      exit 5   a run that its study ended
+    │   └── LostProcessError exit 5   a run one of whose processes was killed
     ├── IncompleteError      exit 6   fewer results than were asked for
     └── StoppedError         exit 128 + signal   a run that was interrupted, with a resume point
 
@@ -157,6 +158,22 @@ class PrunedError(RunError):
 
     def __str__(self) -> str:
         return f"ended at step {self.step}, since other trials did better there"
+
+
+class LostProcessError(RunError):
+    """A run one of whose processes was killed; it is interrupted.
+
+    Args:
+        told: Which process, and how.
+        continuation: What the same command does: it "continues …" or "runs it anew".
+    """
+
+    def __init__(self, told: str, continuation: str) -> None:
+        super().__init__(told, continuation)
+
+    def __str__(self) -> str:
+        told, continuation = self.args
+        return f"{told}; the same command {continuation}"
 
 
 class IncompleteError(ResearchEvalError):

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from research_eval import machine, provenance, verdicts
 from research_eval.allocator import tune_allocator
+from research_eval.company import together
 from research_eval.config import Experiment, json_schema, load_text
 from research_eval.diagnostics.collapse import EARLY_SHARE, premature_saturation
 from research_eval.ending import ending
 from research_eval.errors import ConfigError, PrunedError, RunError, StoreError
+from research_eval.following import Training
 from research_eval.handover import hand_over
 from research_eval.interrupt import stop_on_signals
 from research_eval.network import Network
@@ -129,8 +131,14 @@ def recorded(prepared: Prepared, store: Store) -> list[RunRecord]:
     )
 
 
-def resume(record: RunRecord, store: Store, watcher: Watcher) -> Outcome:
+def resume(record: RunRecord, store: Store, watcher: Watcher, *, processes: int = 1) -> Outcome:
     """Continue an interrupted or lost run from its resume point.
+
+    Args:
+        record: Of the run.
+        store: Open for writing.
+        watcher: Who waits.
+        processes: How many share each batch, whatever they were before.
 
     Raises:
         ConfigError: If the run cannot be continued, or what it would be continued with is not
@@ -144,7 +152,8 @@ def resume(record: RunRecord, store: Store, watcher: Watcher) -> Outcome:
         raise ConfigError(f"run {run_id} has no resume point; run its configuration anew")
     base_dir = Path(json.loads(record.env_details_json)["base_dir"])
     text = record.full_config_json
-    prepared = prepare(load_text(text, base_dir=base_dir, source=f"run {run_id}"), watcher)
+    experiment = load_text(text, base_dir=base_dir, source=f"run {run_id}")
+    prepared = prepare(experiment, watcher, processes=processes)
     for what, before, now in (
         ("configuration", record.config_hash, prepared.config_hash),
         ("code", record.code_hash, prepared.code_hash),
@@ -186,8 +195,13 @@ def _carry_out(
             stop.is_requested = lambda: writer.stop_requested
             files = Files(writer.folder)
             with LoggedWatcher(watcher, writer.folder / "run.log") as logged:
-                trainer = _train(prepared, network, writer, files, logged, stop, judge)
-                hand_over(prepared, trainer, writer, files, with_test=phase != "search")
+                with_test = phase != "search"
+                training = Training.of(
+                    prepared, files.folder, is_resumed=files.resume.exists(), with_test=with_test
+                )
+                with together(prepared, training, logged):
+                    trainer = _train(prepared, network, writer, files, logged, stop, judge)
+                    hand_over(prepared, trainer, writer, files, with_test=with_test)
                 _judge_early_choices(trainer, store, writer)
         files.resume.unlink(missing_ok=True)
     return store.run(writer.experiment_id)
@@ -277,7 +291,7 @@ def _total_steps(prepared: Prepared) -> int:
 def _new_run(prepared: Prepared, source: str, place: Place) -> NewRun:
     experiment, dataset = prepared.experiment, prepared.dataset
     config = experiment.config
-    details = machine.environment(prepared.device) | {
+    details = machine.environment(prepared.device, prepared.processes) | {
         "allocator": tune_allocator(),
         "base_dir": str(experiment.base_dir),
         "config_source": source,
@@ -315,7 +329,7 @@ def traces(prepared: Prepared) -> dict[str, Any]:
         "git_commit": commit,
         "git_diff": diff,
         "argv": provenance.command(),
-        "hardware": machine.hardware_key(prepared.device),
+        "hardware": machine.hardware_key(prepared.device, prepared.processes),
         "host": provenance.host(),
         "pid": os.getpid(),
     }

@@ -27,6 +27,25 @@ def hand_over(
         files: Where the weights are.
         with_test: Whether to look at the test split; a search must not.
     """
+    values = measured(prepared, trainer, files, with_test=with_test)
+    values |= _costs(prepared, trainer)
+    recorder.log(values, step=trainer.counters.step)
+    _flag_below_floor(prepared.dataset, values["final_val_loss"], recorder)
+    keep = prepared.experiment.config.training_params.keep_checkpoints
+    _keep_checkpoints(keep, recorder, files)
+
+
+def measured(
+    prepared: Prepared, trainer: Trainer, files: Files, *, with_test: bool
+) -> dict[str, float]:
+    """Return the scores of the last and of the selected weights, in which all ranks take part.
+
+    Args:
+        prepared: What was run.
+        trainer: After its last step; its network has the selected weights afterwards.
+        files: Where the weights are.
+        with_test: Whether to look at the test split.
+    """
     config, dataset, network = prepared.experiment.config, prepared.dataset, trainer.network
     settings, counters = config.training_params, trainer.counters
     complete = settings.max_eval_batches is None and trainer.latest is not None
@@ -46,10 +65,7 @@ def hand_over(
     for name in ("val_f1", "val_loss"):
         if name in counters.best_seen:
             values[f"best_{name}_across_epochs"] = counters.best_seen[name]
-    values |= _costs(prepared, trainer)
-    recorder.log(values, step=counters.step)
-    _flag_below_floor(dataset, values["final_val_loss"], recorder)
-    _keep_checkpoints(config.training_params.keep_checkpoints, recorder, files)
+    return values
 
 
 def _costs(prepared: Prepared, trainer: Trainer) -> dict[str, float]:

@@ -68,6 +68,7 @@ class Job:
         place: What the run belongs to.
         continued: Id of the run that this is another attempt of.
         reports: Metrics whose points are reported, since the run may be ended because of them.
+        processes: How many share each batch.
     """
 
     config_json: str
@@ -79,6 +80,7 @@ class Job:
     place: Place = field(default_factory=Place)
     continued: str | None = None
     reports: tuple[str, ...] = ()
+    processes: int = 1
 
     @classmethod
     def of(cls, experiment: Experiment, seed: int, *, source: str, again: bool) -> Job:
@@ -166,7 +168,7 @@ class Bench:
         if self._latest is None or self._latest[0] != key:
             self._latest = None  # frees the data before the next is loaded
             try:
-                self._latest = key, prepare(job.experiment(), watcher)
+                self._latest = key, prepare(job.experiment(), watcher, processes=job.processes)
             except ResearchEvalError as error:
                 self._latest = key, error
         prepared = self._latest[1]

@@ -15,19 +15,24 @@ if sys.platform != "win32":
     import resource
 
 
-def hardware_key(device: torch.device) -> str:
-    """Return a name of the machine for comparing times: device, its model, and CPU threads."""
+def hardware_key(device: torch.device, processes: int = 1) -> str:
+    """Return a name of the machine for comparing times.
+
+    Device, its model and CPU threads, those of one process if there are several, and how many.
+    """
+    several = f" x {processes}" if processes > 1 else ""
     if device.type == "cuda":
-        return f"cuda:{torch.cuda.get_device_name(device)}"
-    return f"{device.type}:{provenance.cpu_model()}:{torch.get_num_threads()} threads"
+        return f"cuda:{torch.cuda.get_device_name(device)}{several}"
+    return f"{device.type}:{provenance.cpu_model()}:{torch.get_num_threads()} threads{several}"
 
 
-def environment(device: torch.device) -> dict[str, object]:
-    """Return `provenance.environment` with the device, its key, and the CPU threads."""
+def environment(device: torch.device, processes: int = 1) -> dict[str, object]:
+    """Return `provenance.environment` with the device, its key, CPU threads and processes."""
     return provenance.environment() | {
         "device": str(device),
-        "hardware": hardware_key(device),
+        "hardware": hardware_key(device, processes),
         "threads": torch.get_num_threads(),
+        "processes": processes,
     }
 
 
@@ -57,7 +62,10 @@ class ContentionMeter:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Return the highest memory use so far in MiB: of the GPU if there is one, else the process."""
+    """Return the highest memory use so far in MiB: of the GPU if there is one, else the process.
+
+    Of several processes that share a run it is this one's.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     if sys.platform == "win32":

@@ -20,6 +20,7 @@ from research_eval.counting import count_flops, saved_values
 from research_eval.errors import ConfigError, Issue
 from research_eval.routing_controls import CONTROLS, Replacement
 from research_eval.spec import (
+    IGNORED_LABEL,
     INIT_STD,
     AuxLoss,
     BodyContext,
@@ -119,7 +120,7 @@ class Network(nn.Module):
             ids_BL: Token ids, int64.
             mask_BL: True at real tokens; None if there is no padding.
             labels: [B] classes, or [B, L] next tokens with `IGNORED_LABEL` where there is
-                nothing to predict.
+                nothing to predict; all classes, or none.
             progress: Share of the training that is done, for what a body anneals.
         """
         found = self._run_body(ids_BL, mask_BL, progress)
@@ -129,7 +130,7 @@ class Network(nn.Module):
             logits_BC = self._classify(hidden_BLD, mask_BL)
             losses = F.cross_entropy(logits_BC, labels, reduction="none")
             loss = losses.mean()
-            num_targets = torch.full((), len(labels), dtype=torch.int64, device=labels.device)
+            num_targets = (labels != IGNORED_LABEL).sum()
         else:
             loss, num_targets, losses = self._language_loss(hidden_BLD, mask_BL, labels)
         aux_losses = dict(found.aux_losses)

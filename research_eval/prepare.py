@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from research_eval.network import Network, num_positions
 from research_eval.registry import MAPS
 from research_eval.spec import BodyContext, Dataset, LoadContext
 from research_eval.training import train
-from research_eval.training.device import resolve_device, resolve_precision
+from research_eval.training.device import autocast, resolve_device, resolve_precision
 from research_eval.training.progress import Watcher
 from research_eval.training.seeding import derive
 from research_eval.training.train import steps_of
@@ -33,6 +34,7 @@ class Prepared:
         experiment: Resolved: precision and monitor are decided.
         config_hash: Identity of the configuration, whatever the seed.
         code_hash: Identity of the source.
+        processes: How many share each batch; they come to the same result.
     """
 
     experiment: Experiment
@@ -40,6 +42,7 @@ class Prepared:
     device: torch.device
     config_hash: str
     code_hash: str
+    processes: int = 1
 
     def with_seed(self, seed: int) -> Prepared:
         """Return the same experiment with another seed."""
@@ -52,7 +55,8 @@ class Plan:
 
     Attributes:
         flops: Of the whole training: 3 x forward.
-        memory_bytes: Weights, gradients, optimizer, activations of one batch, and data.
+        memory_bytes: Weights, gradients, optimizer, activations of one batch, and data: what
+            tensors hold. A process on a CPU takes up to half as much again.
         disk_bytes: Weights that are kept, and the resume point while it runs.
         kept_bytes: Weights that are kept when it is over.
     """
@@ -77,8 +81,13 @@ def cache_dir() -> Path:
     return Path(asked) if asked else base / "research_eval"
 
 
-def prepare(experiment: Experiment, watcher: Watcher) -> Prepared:
+def prepare(experiment: Experiment, watcher: Watcher, *, processes: int = 1) -> Prepared:
     """Load the data and decide everything that the configuration leaves open.
+
+    Args:
+        experiment: What to run.
+        watcher: Who waits.
+        processes: How many are to share each batch.
 
     Raises:
         ConfigError: If this machine or this data set cannot do what is asked.
@@ -86,21 +95,44 @@ def prepare(experiment: Experiment, watcher: Watcher) -> Prepared:
         PluginError: If the data set's own code fails.
     """
     settings = experiment.config.training_params
-    resolve_precision(settings.precision, resolve_device(settings.device))  # told at once
+    device = resolve_device(settings.device, processes)
+    resolve_precision(settings.precision, device)  # told at once
+    _check_sharing(experiment, processes)
     context = LoadContext(experiment.base_dir, cache_dir(), watcher.say)
     with _blamed("data set", experiment.config.dataset_name):
         dataset = experiment.dataset.load(experiment.config.dataset_params, context)
-    return prepare_with(dataset, experiment)
+    return prepare_with(dataset, experiment, processes=processes)
 
 
-def prepare_with(dataset: Dataset, experiment: Experiment) -> Prepared:
+def _check_sharing(experiment: Experiment, processes: int) -> None:
+    """Refuse a batch that processes cannot share evenly.
+
+    Raises:
+        ConfigError: If they cannot.
+    """
+    config = experiment.config
+    wrong = []
+    rest = config.batch_size % processes
+    if rest:
+        below, above = config.batch_size - rest, config.batch_size - rest + processes
+        legal = f"{below} or {above}" if below else str(above)
+        advice = f"{processes} processes cannot share {config.batch_size} rows; take {legal}"
+        wrong.append(Issue("batch_size", f"{advice}, or another number of processes"))
+    if config.training_params.compile and processes > 1:
+        advice = "a compiled model takes one process; take compile=false or one process"
+        wrong.append(Issue("training_params.compile", advice))
+    if wrong:
+        raise ConfigError("the configuration does not fit the processes", wrong)
+
+
+def prepare_with(dataset: Dataset, experiment: Experiment, *, processes: int = 1) -> Prepared:
     """Decide everything that a configuration leaves open, given its data.
 
     Raises:
         ConfigError: If this machine or this data set cannot do what is asked.
     """
     settings = experiment.config.training_params
-    device = resolve_device(settings.device)
+    device = resolve_device(settings.device, processes)
     precision = resolve_precision(settings.precision, device)
     num_positions(experiment.config.model_params, dataset.max_length)
     monitor = settings.monitor or default_monitor(dataset.task)
@@ -114,7 +146,9 @@ def prepare_with(dataset: Dataset, experiment: Experiment) -> Prepared:
     resolved = experiment.with_fields(
         {"training_params.precision": precision, "training_params.monitor": monitor}
     )
-    return Prepared(resolved, dataset, device, config_hash(resolved), code_hash(resolved))
+    return Prepared(
+        resolved, dataset, device, config_hash(resolved), code_hash(resolved), processes
+    )
 
 
 def code_hash(experiment: Experiment) -> str:
@@ -181,8 +215,8 @@ def plan(prepared: Prepared) -> Plan:
     tokens = round(row_tokens * steps / per_epoch)
     per_token = network.flops_per_token(dataset.max_length)
     weights = 4 * network.param_count()
-    value_bytes = 4 if config.training_params.precision == "fp32" else 2
-    activations = network.activation_bytes(config.batch_size, dataset.max_length, value_bytes)
+    casting = partial(autocast, prepared.device, config.training_params.precision)
+    step = network.step_bytes(config.batch_size, dataset.max_length, casting)
     splits = [s for s in (dataset.train, dataset.validation, dataset.test) if s is not None]
     kept = {"none": 0, "best": 1, "last": 1, "both": 2}[config.training_params.keep_checkpoints]
     return Plan(
@@ -194,7 +228,7 @@ def plan(prepared: Prepared) -> Plan:
         steps=steps,
         tokens=tokens,
         flops=3 * per_token * tokens,
-        memory_bytes=4 * weights + activations + sum(s.ids_NL.nbytes for s in splits),
+        memory_bytes=step + sum(s.ids_NL.nbytes for s in splits),
         disk_bytes=(max(kept, 1) + 3) * weights,
         kept_bytes=kept * weights,
     )

@@ -41,8 +41,12 @@ from research_eval.cli import (
 )
 from research_eval.cli._render import note, printable
 from research_eval.errors import ConfigError, FilterError, ResearchEvalError
+from research_eval.processes import Process, launched, quiet_torch
 
 INTERRUPTED = 130
+
+SOLITARY = ("check", "compare", "hpo", "match", "reproduce", "suggest")
+"""Commands that train, or may, and do not share it."""
 
 app = typer.Typer(
     name="research-eval",
@@ -106,6 +110,32 @@ def _before(
     cast("_Settings", context.obj).debug = debug
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+    here = launched()
+    if here is not None:
+        _join(here, context)
+
+
+def _join(here: Process, context: typer.Context) -> None:
+    """Be one of the processes that a launcher started, if they have something to do together.
+
+    Raises:
+        ConfigError: If each of them would train by itself.
+    """
+    if context.invoked_subcommand in SOLITARY:
+        raise ConfigError(
+            f"{context.invoked_subcommand} takes no launcher, which started {here.size} processes: "
+            "they could only do the same; start it by itself"
+        )
+    if context.invoked_subcommand != "run":
+        return
+    quiet_torch()
+    from research_eval.company import leading
+    from research_eval.following import follow
+
+    if here.rank:
+        follow()
+        raise typer.Exit
+    context.with_resource(leading(here))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -41,6 +41,19 @@ class Cases:
         """Return the seeds of a case."""
         return self.seeds or [self.experiments[label].config.seed]
 
+    def require_one(self) -> None:
+        """Refuse more than one run.
+
+        Raises:
+            ConfigError: If there are several.
+        """
+        count = sum(len(self.seeds_of(label)) for label in self.experiments)
+        if count > 1:
+            raise ConfigError(
+                f"{count} runs are asked for, but the processes of a launcher carry out one; "
+                "take --nproc instead, which starts processes for each, or one seed of one file"
+            )
+
     def columns(self) -> list[Column]:
         """Return a column for each path that is varied, under its last name if that says enough."""
         last = [path.rpartition(".")[2] for path in self.varied]

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 import typer
 
 from research_eval.cli._options import split_commas
+from research_eval.processes import launched, quiet_torch
 
 WorkersOption = Annotated[int, typer.Option(min=1, help="Processes that share the runs.")]
 
@@ -16,6 +17,10 @@ WorkersOrNoneOption = Annotated[
     typer.Option(
         min=0, help="Processes that carry out trials, a fresh one for each; 0 uses this one."
     ),
+]
+
+NprocOption = Annotated[
+    int, typer.Option("--nproc", min=1, metavar="N", help="Processes that share each run.")
 ]
 
 GpusOption = Annotated[
@@ -31,10 +36,34 @@ class Crew:
     Attributes:
         workers: How many; 0 for none but this one.
         gpus: The GPU of each; empty to let the configurations say the device.
+        nproc: How many share each run instead.
     """
 
     workers: int = 1
     gpus: tuple[int, ...] = ()
+    nproc: int = 1
+
+    @classmethod
+    def sharing(cls, nproc: int, workers: int, gpus: list[str] | None) -> Self:
+        """Read the options of a command whose runs several processes can share.
+
+        Raises:
+            typer.BadParameter: If they do not go together, or a launcher started processes.
+        """
+        crew, here = cls.of(workers, gpus), launched()
+        if here is not None:
+            if nproc > 1 or crew != cls():
+                option = "--nproc" if nproc > 1 else "--gpus" if gpus else "--workers"
+                told = f"cannot start processes: a launcher has started {here.size} already"
+                raise typer.BadParameter(told, param_hint=option)
+            return cls(nproc=here.size)
+        if nproc > 1 and crew != cls():
+            told = "shares each run, one after the other; leave out "
+            told += "--gpus" if gpus else "--workers"
+            raise typer.BadParameter(told, param_hint="--nproc")
+        if nproc > 1:
+            quiet_torch()
+        return replace(crew, nproc=nproc)
 
     @classmethod
     def of(cls, workers: int, gpus: list[str] | None) -> Self:

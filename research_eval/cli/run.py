@@ -10,7 +10,7 @@ import typer
 
 from research_eval.cli._batch import Batch, OneRun, show_records
 from research_eval.cli._cases import Cases, gather
-from research_eval.cli._crew import Crew, GpusOption, WorkersOption
+from research_eval.cli._crew import Crew, GpusOption, NprocOption, WorkersOption
 from research_eval.cli._options import (
     DbOption,
     FormatOption,
@@ -23,6 +23,7 @@ from research_eval.cli._options import (
 from research_eval.cli._plans import show_plans
 from research_eval.cli._progress import display
 from research_eval.cli._render import Format, note, printable
+from research_eval.processes import launched
 
 ConfigsArgument = Annotated[
     list[str] | None,
@@ -81,6 +82,7 @@ def run(
     group: GroupOption = None,
     workers: WorkersOption = 1,
     gpus: GpusOption = None,
+    nproc: NprocOption = 1,
     print_jobs: PrintJobsOption = False,
     resume: ResumeOption = None,
     again: AgainOption = False,
@@ -96,19 +98,19 @@ def run(
     from research_eval.allocator import tune_allocator
 
     tuned = tune_allocator()  # before torch loads
-    crew, asked = Crew.of(workers, gpus), parse_seeds(seeds)
+    crew, asked = Crew.sharing(nproc, workers, gpus), parse_seeds(seeds)
     if resume is not None:
         others = (arguments, json, settings, seeds, sweep, ablate, group, again, dry_run)
-        if any(others) or print_jobs or crew != Crew():
-            told = "takes nothing beside it but --db and --format"
+        if any(others) or print_jobs or crew.workers > 1 or crew.gpus:
+            told = "takes nothing beside it but --nproc, --db and --format"
             raise typer.BadParameter(told, param_hint="--resume")
         note(tuned)
-        _resume(resume, database, form)
+        _resume(resume, database, form, nproc=crew.nproc)
         return
     files, overrides = _files_and_settings(arguments, json, settings)
     cases = gather(files, overrides, sweep, ablate, seeds=asked, group=group)
     if print_jobs:
-        _print_jobs(cases, database, again=again)
+        _print_jobs(cases, database, again=again, nproc=nproc)
         return
     if cases.seeds:
         note(seeds_in_words(cases.seeds))
@@ -131,10 +133,11 @@ def _files_and_settings(
     return files, overrides + split_settings(settings)
 
 
-def _print_jobs(cases: Cases, database: str | None, *, again: bool) -> None:
+def _print_jobs(cases: Cases, database: str | None, *, again: bool, nproc: int) -> None:
     group = [] if cases.group is None else ["--group", cases.group]
     place = [] if database is None else ["--db", database]
-    cases.print_commands([*group, *place, *(["--again"] if again else [])])
+    sharing = [] if nproc == 1 else ["--nproc", f"{nproc}"]
+    cases.print_commands([*group, *place, *sharing, *(["--again"] if again else [])])
     note(
         "next: add `> jobs.txt`; the task of a job array runs "
         '`eval "$(sed -n "${SLURM_ARRAY_TASK_ID}p" jobs.txt)"`'
@@ -148,6 +151,8 @@ def _carry_out(
     from research_eval.jobs import Job
     from research_eval.records import Place
 
+    if launched() is not None:
+        cases.require_one()
     jobs = [
         replace(Job.of(experiment, seed, source=label, again=again), place=Place(group=cases.group))
         for label, experiment in cases.experiments.items()
@@ -158,8 +163,8 @@ def _carry_out(
     batch = Batch(jobs, cases.columns(), cases.group)
     try:
         with display() as batch.display:
-            if crew == Crew():
-                executors.run_here(jobs, url, batch)
+            if crew.workers == 1 and not crew.gpus:
+                executors.run_here(jobs, url, batch, processes=crew.nproc)
             else:
                 batch.say(crew.in_words())
                 executors.run_in_workers(jobs, url, batch, workers=crew.workers, gpus=crew.gpus)
@@ -183,7 +188,7 @@ def find_place(database: str | None) -> str | Path:
     return url
 
 
-def _resume(run_id: str, database: str | None, form: Format) -> None:
+def _resume(run_id: str, database: str | None, form: Format, *, nproc: int) -> None:
     from research_eval import execute
     from research_eval.store import Store
     from research_eval.store.location import locate
@@ -194,5 +199,5 @@ def _resume(run_id: str, database: str | None, form: Format) -> None:
         record = store.run(run_id)
         with display() as shown:
             watcher: Watcher = OneRun(record.experiment_name, shown)
-            outcome = execute.resume(record, store, watcher)
+            outcome = execute.resume(record, store, watcher, processes=nproc)
     show_records([outcome.record], form)

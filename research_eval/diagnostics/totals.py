@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from research_eval.spec import CouplingRecord, PathRecord, RoutingRecord
 
 SAMPLED_TOKENS = 2048
 """Tokens at the start of the split whose choices are kept, to compare routers over time."""
+
+_Part = TypeVar("_Part", "_Layer", "_Coupling")
 
 Arrays: TypeAlias = Mapping[str, Mapping[int, npt.NDArray[np.generic]]]
 
@@ -81,6 +83,16 @@ class ExpertTotals:
         if groups_B is not None:
             self._groups.append(groups_B)
 
+    def extend(self, later: ExpertTotals) -> None:
+        """Add the totals of the rows that come next."""
+        for number, layer in later._layers.items():
+            _add_or_extend(self._layers, number, layer)
+        for number, made in later._couplings.items():
+            _add_or_extend(self._couplings, number, made)
+        self._paths += later._paths
+        self._pool = self._pool or later._pool
+        self._groups += later._groups
+
     def report(self) -> ExpertReport:
         """Return the numbers."""
         scores: dict[str, float] = {}
@@ -95,6 +107,13 @@ class ExpertTotals:
             for name, by_layer in part.arrays.items():
                 arrays.setdefault(name, {}).update(by_layer)
         return ExpertReport(scores, arrays)
+
+
+def _add_or_extend(totals: dict[int, _Part], number: int, later: _Part) -> None:
+    if number in totals:
+        totals[number].extend(later)
+    else:
+        totals[number] = later
 
 
 class _Layer:
@@ -116,6 +135,14 @@ class _Layer:
             self.sample.append(record.chosen_TK[: SAMPLED_TOKENS - self.sampled])
             self.sampled += len(self.sample[-1])
         self.tokens += len(record.chosen_TK)
+
+    def extend(self, later: Self) -> None:
+        self.sums += later.sums
+        self.together_EE += later.together_EE
+        self.rows += later.rows
+        sample_TK = torch.cat([*self.sample, *later.sample])[:SAMPLED_TOKENS]
+        self.sample, self.sampled = [sample_TK], len(sample_TK)
+        self.tokens += later.tokens
 
     def report(self, number: int, groups_N: Tensor | None) -> ExpertReport:
         counts_NE = torch.cat(self.rows).cpu()
@@ -157,6 +184,11 @@ class _Coupling:
         self.weights_EE += record.weights_EE * tokens
         self.similarity_EE += record.similarity_EE * tokens
         self.tokens += tokens
+
+    def extend(self, later: Self) -> None:
+        self.weights_EE += later.weights_EE
+        self.similarity_EE += later.similarity_EE
+        self.tokens += later.tokens
 
     def report(self, number: int) -> ExpertReport:
         weights_EE = (self.weights_EE / max(self.tokens, 1)).cpu().float()

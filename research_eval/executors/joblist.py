@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from research_eval import ranks
 from research_eval.errors import RunError, StoppedError, StoreError
 from research_eval.executors.here import Here
 from research_eval.executors.pool import Pool, threads_each
@@ -69,13 +70,25 @@ class _ForJobs:
             self.audience.done(handle, Result(self.jobs[handle], "failed", None, error))
 
 
-def run_here(jobs: Sequence[Job], url: str | Path, audience: Audience) -> None:
+def run_here(
+    jobs: Sequence[Job], url: str | Path, audience: Audience, *, processes: int = 1
+) -> None:
     """Carry out jobs one after another in this process; a failed one does not stop the others.
+
+    Args:
+        jobs: What to do.
+        url: The store.
+        audience: Told how it goes.
+        processes: How many share each job, this one included. If no launcher started the
+            others, each gets an even share of the CPU where the configuration names no threads.
 
     Raises:
         StoppedError: If a signal stopped one; those behind it are not started.
         StoreError: If the store failed one; the others would fare no better.
     """
+    if processes > 1:
+        share = threads_each(processes) if ranks.size() == 1 else None
+        jobs = [replace(job, processes=processes, num_threads=share) for job in jobs]
     listener = _ForJobs(jobs, audience)
     with closing(Here(url)) as executor:
         for index, job in enumerate(jobs):

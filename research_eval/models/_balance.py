@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from research_eval import ranks
 from research_eval.spec import AuxLoss
 
 
@@ -25,13 +26,15 @@ def load_balance(chosen_: Tensor, probs_TE: Tensor) -> Tensor:
     """
     num_experts = probs_TE.shape[1]
     counts_E = torch.bincount(chosen_.flatten(), minlength=num_experts)
-    shares_E = counts_E / max(1, chosen_.numel())
-    return num_experts * torch.dot(shares_E, probs_TE.sum(dim=0) / max(1, len(probs_TE)))
+    shares_E = ranks.mean(counts_E / max(1, chosen_.numel()), chosen_.numel())
+    mean_E = ranks.mean(probs_TE.sum(dim=0) / max(1, len(probs_TE)), len(probs_TE))
+    return num_experts * torch.dot(shares_E, mean_E)
 
 
 def router_z(logits_TE: Tensor) -> Tensor:
     """Return the mean of logsumexp(logits)**2, which keeps scores small (Zoph et al. 2022)."""
-    return logits_TE.logsumexp(dim=-1).square().sum() / max(1, len(logits_TE))
+    count = len(logits_TE)
+    return ranks.mean(logits_TE.logsumexp(dim=-1).square().sum() / max(1, count), count)
 
 
 def mean_over_layers(terms: Sequence[Mapping[str, AuxLoss]]) -> dict[str, AuxLoss]:
@@ -72,7 +75,7 @@ class SelectionBias(nn.Module):
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the bias and begin to count anew."""
-        load_E = self.load_E.float()
+        load_E = ranks.total(self.load_E).float()
         moved_E = self.bias_E + self.rate * torch.sign(load_E.mean() - load_E)
         self.bias_E.copy_(moved_E - moved_E.mean())
         self.load_E.zero_()

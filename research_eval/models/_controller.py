@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from research_eval import ranks
 from research_eval.models._blocks import projection
 from research_eval.models._paths import Deciders
 
@@ -81,13 +82,21 @@ class RewardScale(nn.Module):
     @torch.no_grad()
     def forward(self, reward_N: Tensor) -> Tensor:
         """Take the rewards in, and return them standardised and clamped to -1..1."""
+        seen_3 = reward_N.new_zeros(3)
         if len(reward_N):
-            total = self.count + len(reward_N)
-            share = len(reward_N) / total
-            apart = reward_N.mean() - self.mean
-            spread = reward_N.var(correction=0) - self.variance
-            self.variance.add_(share * spread + share * (1 - share) * apart.square())
-            self.mean.add_(share * apart)
-            self.count.copy_(total)
+            count = reward_N.new_full((), len(reward_N))
+            seen_3 = torch.stack([count, reward_N.mean(), reward_N.var(correction=0)])
+        for each_3 in ranks.gathered(seen_3):
+            self._take_in(*each_3)
         deviation = self.variance.sqrt().clamp(min=1e-6)
         return ((reward_N - self.mean) / deviation).clamp(-1, 1)
+
+    def _take_in(self, count: Tensor, mean: Tensor, variance: Tensor) -> None:
+        if not count:
+            return
+        total = self.count + count.long()
+        share = count / total
+        apart, spread = mean - self.mean, variance - self.variance
+        self.variance.add_(share * spread + share * (1 - share) * apart.square())
+        self.mean.add_(share * apart)
+        self.count.copy_(total)

@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from research_eval import ranks
 from research_eval.knobs import Choice, LogUniform, Uniform
 from research_eval.models._balance import load_balance
 from research_eval.models._blocks import (
@@ -201,6 +202,7 @@ class GoE(nn.Module):
         # Without the bound, a probability of exactly 0 would have a gradient of infinity.
         bounded_TE = probs_TE.clamp(min=torch.finfo(probs_TE.dtype).tiny)
         entropy = torch.special.entr(bounded_TE).sum() / max(1, len(probs_TE))
+        entropy = ranks.mean(entropy, len(probs_TE))
         most = math.log(self.params.num_experts)
         return {
             "router_entropy_gap": AuxLoss(most - entropy, self.params.entropy_loss_weight),

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from research_eval import ranks
 from research_eval.knobs import Choice, LogUniform, Uniform
 from research_eval.models._blocks import (
     AttentionPattern,
@@ -269,14 +270,16 @@ class GoEOriginal(nn.Module):
                 likeness(change_VD, expert_V, params.num_experts), params.contrastive_loss_weight
             ),
         }
-        if params.meta_loss_weight and len(first_NS):
+        if params.meta_loss_weight:
             length_NP, variety_N = self.guesses(first_NS.detach()).tensor_split([-1], dim=1)
             experts_E = torch.arange(params.num_experts, device=first_NS.device)
             visited_NE = (path.chosen_NP.unsqueeze(2) == experts_E).any(dim=1)
-            length_loss = F.cross_entropy(length_NP, (path.chosen_NP >= 0).sum(1))
-            variety_loss = F.mse_loss(variety_N.squeeze(1), visited_NE.sum(1).float())
-            terms["length_guess"] = AuxLoss(length_loss, params.meta_loss_weight)
-            terms["variety_guess"] = AuxLoss(variety_loss, params.meta_loss_weight)
+            length_loss, variety_loss = length_NP.sum(), variety_N.sum()  # of nobody: 0, not NaN
+            if len(first_NS):
+                length_loss = F.cross_entropy(length_NP, (path.chosen_NP >= 0).sum(1))
+                variety_loss = F.mse_loss(variety_N.squeeze(1), visited_NE.sum(1).float())
+            for name, loss in (("length_guess", length_loss), ("variety_guess", variety_loss)):
+                terms[name] = AuxLoss(ranks.mean(loss, len(first_NS)), params.meta_loss_weight)
         return terms
 
     def _value_loss(
@@ -297,15 +300,16 @@ class GoEOriginal(nn.Module):
         target_T = (scaled_N[member_T] + future_T).clamp(-1, 1)
         known_T = known_N[member_T]
         errors_T = (value_A[action_T] - target_T).square() * known_T
-        error = errors_T.sum() / known_T.sum().clamp(min=1)
+        error = ranks.mean(errors_T.sum() / known_T.sum().clamp(min=1), known_T.sum())
         return {"value": AuxLoss(error, self.params.value_loss_weight)}
 
 
 def path_length(path: PathRecord, probs_TA: Tensor) -> Tensor:
     """Return the mean number of experts visited, with the gradient of the chance to go on."""
-    count = max(1, len(path.chosen_NP))
-    expected = probs_TA[:, :-1].sum() / count
-    return (path.chosen_NP >= 0).sum() / count + (expected - expected.detach())
+    count = len(path.chosen_NP)
+    expected = ranks.mean(probs_TA[:, :-1].sum() / max(1, count), count)
+    visited = ranks.mean((path.chosen_NP >= 0).sum() / max(1, count), count)
+    return visited + (expected - expected.detach())
 
 
 def unevenness(probs_TE: Tensor) -> Tensor:
@@ -313,7 +317,7 @@ def unevenness(probs_TE: Tensor) -> Tensor:
 
     Both terms go through the probabilities, so both have a gradient.
     """
-    total_E = probs_TE.sum(dim=0)
+    total_E = ranks.total(probs_TE.sum(dim=0))
     share_E = total_E / total_E.sum().clamp(min=1e-9)
     gap: Tensor = math.log(len(share_E)) - torch.special.entr(share_E).sum()
     return gap + (len(share_E) * share_E - 1).square().mean()
@@ -333,8 +337,8 @@ def likeness(change_VD: Tensor, expert_V: Tensor, num_experts: int) -> Tensor:
     total_ED = change_VD.new_zeros(num_experts, change_VD.shape[1]).index_add(
         0, expert_V, change_VD
     )
-    direction_ED = F.normalize(total_ED, dim=1)
-    seen_E = torch.bincount(expert_V, minlength=num_experts) > 0
+    direction_ED = F.normalize(ranks.total(total_ED), dim=1)
+    seen_E = ranks.total(torch.bincount(expert_V, minlength=num_experts)) > 0
     pairs_EE = (seen_E[:, None] & seen_E).fill_diagonal_(False)
     squares_EE = (direction_ED @ direction_ED.t()).square() * pairs_EE
     mean: Tensor = squares_EE.sum() / pairs_EE.sum().clamp(min=1)

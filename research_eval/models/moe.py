@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -157,6 +158,14 @@ def _cannot_be_built(field: str, advice: str) -> ConfigError:
     return ConfigError("the model cannot be built", [Issue(f"model_params.{field}", advice)])
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a router made of the scores that it was given."""
+
+    routed: RouterOutput
+    logits_TE: Tensor
+
+
 class MoELayer(nn.Module):
     """A feed-forward made of experts and a router.
 
@@ -201,8 +210,8 @@ class MoELayer(nn.Module):
 
     def forward(
         self, x_TD: Tensor, tokens: RealTokens, progress: float = 1.0
-    ) -> tuple[Tensor, RoutingRecord, Mapping[str, AuxLoss]]:
-        """Return the experts' combined output, what was routed where, and auxiliary terms."""
+    ) -> tuple[Tensor, RoutingRecord, Decided]:
+        """Return the experts' combined output, what was routed where, and what decided it."""
         with torch.autocast(x_TD.device.type, enabled=False):
             if self.learned:
                 logits_TE = F.linear(x_TD.float(), self.scores.weight.float())
@@ -212,7 +221,7 @@ class MoELayer(nn.Module):
             routed: RouterOutput = self.router(
                 RouterInput(logits_TE, tokens.ids_T, tokens.positions_T, progress, bias_E)
             )
-            aux = self._aux_losses(routed, logits_TE)
+        decided = Decided(routed, logits_TE)
         if self.routing_control is not None:
             keys_T = token_keys(tokens.ids_T, tokens.positions_T)
             routed = self.routing_control.experts(
@@ -232,19 +241,25 @@ class MoELayer(nn.Module):
             dropped_TK=dropped_TK,
         )
         y_TD = self.experts(x_TD, routed.chosen_TK, weights_TK, kept_TK)
-        return y_TD if self.shared is None else y_TD + self.shared(x_TD), record, aux
+        return y_TD if self.shared is None else y_TD + self.shared(x_TD), record, decided
 
-    def _aux_losses(self, routed: RouterOutput, logits_TE: Tensor) -> dict[str, AuxLoss]:
-        aux = dict(routed.aux_losses)
+    def aux_losses(self, decided: Decided) -> dict[str, AuxLoss]:
+        """Return the auxiliary terms.
+
+        They are no part of `forward`: all ranks meet in them, at which no backward pass that
+        computes a layer again may do so.
+        """
+        routed, aux = decided.routed, dict(decided.routed.aux_losses)
         if not self.learned:
             return aux
-        if self.params.balance == "aux":
-            chosen_ = routed.chosen_TK
-            if self.spec.partial:
-                chosen_ = chosen_[routed.weights_TK != 0]
-            balance = load_balance(chosen_, routed.probs_TE)
-            aux["load_balance"] = AuxLoss(balance, self.params.aux_loss_weight)
-        aux["router_z"] = AuxLoss(router_z(logits_TE), self.params.z_loss_weight)
+        with torch.autocast(decided.logits_TE.device.type, enabled=False):
+            if self.params.balance == "aux":
+                chosen_ = routed.chosen_TK
+                if self.spec.partial:
+                    chosen_ = chosen_[routed.weights_TK != 0]
+                balance = load_balance(chosen_, routed.probs_TE)
+                aux["load_balance"] = AuxLoss(balance, self.params.aux_loss_weight)
+            aux["router_z"] = AuxLoss(router_z(decided.logits_TE), self.params.z_loss_weight)
         return aux
 
     def _overflow(self, routed: RouterOutput, tokens: RealTokens) -> Tensor | None:
@@ -295,11 +310,11 @@ class MoEBlock(nn.Module):
 
     def forward(
         self, x_BLD: Tensor, pattern: AttentionPattern, tokens: RealTokens, progress: float
-    ) -> tuple[Tensor, RoutingRecord, Mapping[str, AuxLoss]]:
+    ) -> tuple[Tensor, RoutingRecord, Decided]:
         """Return the residual stream with both sublayers added, and what the layer reports."""
         x_BLD = self.attention(x_BLD, pattern)
-        y_TD, record, aux = self.experts(tokens.gather(self.norm(x_BLD)), tokens, progress)
-        return x_BLD + self.dropout(tokens.scatter(y_TD, x_BLD)), record, aux
+        y_TD, record, decided = self.experts(tokens.gather(self.norm(x_BLD)), tokens, progress)
+        return x_BLD + self.dropout(tokens.scatter(y_TD, x_BLD)), record, decided
 
 
 class MoE(nn.Module):
@@ -324,13 +339,13 @@ class MoE(nn.Module):
             if not isinstance(block, MoEBlock):
                 hidden_BLD = run_layer(block, hidden_BLD, pattern, recompute=self.recompute)
                 continue
-            hidden_BLD, record, aux = run_layer(
+            hidden_BLD, record, decided = run_layer(
                 block, hidden_BLD, pattern, tokens, batch.progress, recompute=self.recompute
             )
             if self.training:
                 block.experts.count(record)
             records.append(record)
-            terms.append(aux)
+            terms.append(block.experts.aux_losses(decided))
         return BodyOutput(hidden_BLD, mean_over_layers(terms), tuple(records))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from research_eval import ranks
 from research_eval.spec import IGNORED_LABEL, Split, Task
 
 
@@ -86,8 +87,27 @@ class Batches:
             targets_BL = targets_BL.masked_fill(is_unscored_BL, IGNORED_LABEL)
         return targets_BL if mask_BL is None else targets_BL.masked_fill(~mask_BL, IGNORED_LABEL)
 
+    def nothing(self) -> Batch:
+        """Return a row of padding in which nothing counts: the share of a rank without rows."""
+        ids_BL = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
+        labels = torch.full_like(ids_BL, IGNORED_LABEL)
+        if self.task == "classification":
+            labels = labels.squeeze(1)
+        return Batch(ids_BL, torch.zeros_like(ids_BL, dtype=torch.bool), labels, num_tokens=0)
+
+    def num_tokens(self, rows_B: Tensor) -> int:
+        """Return how many real tokens the model reads in some rows."""
+        return int(self._read_N[rows_B].sum())
+
     def in_order(self, batch_size: int, max_batches: int | None = None) -> Iterator[Batch]:
-        """Yield the rows from first to last, in batches."""
-        starts = range(0, len(self), batch_size)[:max_batches]
-        for start in starts:
-            yield self.take(torch.arange(start, min(start + batch_size, len(self))))
+        """Yield the rows from first to last, in batches; of several ranks each has its part.
+
+        Args:
+            batch_size: Rows of the batches of all ranks together.
+            max_batches: Yield no more than so many of these.
+        """
+        count = len(self) if max_batches is None else min(len(self), max_batches * batch_size)
+        rows_N = ranks.share(torch.arange(count))
+        for rows_B in torch.split(rows_N, max(1, batch_size // ranks.size())):
+            if len(rows_B):
+                yield self.take(rows_B)

@@ -7,20 +7,24 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
+from research_eval import ranks
 from research_eval.errors import ConfigError, Issue
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def resolve_device(asked: str) -> torch.device:
+def resolve_device(asked: str, processes: int = 1) -> torch.device:
     """Return the device for `training_params.device`.
 
     Args:
         asked: auto, cpu, cuda, cuda:1 or mps; auto takes a GPU if there is one.
+        processes: How many train together; then each takes a GPU of its own.
 
     Raises:
         ConfigError: If the device is not there.
     """
+    if processes > 1:
+        return _one_of_several(asked, processes)
     if asked == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -34,6 +38,22 @@ def resolve_device(asked: str) -> torch.device:
     if not there:
         raise _illegal("device", f"'{asked}' is not on this machine; auto takes what there is")
     return device
+
+
+def _one_of_several(asked: str, processes: int) -> torch.device:
+    """Return the device of this one of several processes."""
+    found = torch.cuda.device_count()
+    if asked == "cpu" or (asked == "auto" and not found):
+        return torch.device("cpu")
+    if asked not in ("auto", "cuda"):
+        advice = f"'{asked}' is one device, but there are {processes} processes; take cuda or cpu"
+        raise _illegal("device", advice)
+    # A launcher may have started some of them on other machines.
+    needed = ranks.local_rank() + 1 if ranks.size() > 1 else processes
+    if needed > found:
+        advice = f"{processes} processes need a GPU each, but this machine has {found}; take cpu"
+        raise _illegal("device", f"{advice}, or fewer processes")
+    return torch.device("cuda", ranks.local_rank())
 
 
 def resolve_precision(asked: str, device: torch.device) -> str:

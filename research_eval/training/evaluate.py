@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from research_eval import ranks
 from research_eval.diagnostics.totals import ExpertReport, ExpertTotals
 from research_eval.metrics import classification_scores, language_scores
 from research_eval.network import Network, NetworkOutput
@@ -56,6 +57,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure a network on a split, from its first row to its last.
 
+    Ranks that train together each look at a part of it, and all return the same.
+
     Args:
         network: Put into evaluation mode, and back afterwards.
         batches: The split.
@@ -66,19 +69,38 @@ def evaluate(
     """
     was_training = network.training
     network.eval()
-    loss_sum = torch.zeros((), device=batches.device)
-    targets = torch.zeros((), dtype=torch.int64, device=batches.device)
-    confusion: Tensor | None = None
-    experts = ExpertTotals()
+    seen = _Totals(batches.device)
     for batch in batches.in_order(batch_size, max_batches):
         with autocast():
             output = network(batch.ids_BL, batch.mask_BL, batch.labels)
-        loss_sum += torch.where(output.num_targets > 0, output.loss, 0.0) * output.num_targets
-        targets += output.num_targets
+        seen.add(batch, output)
+        if observe is not None:
+            observe(batch, output)
+    network.train(was_training)
+    complete = max_batches is None or max_batches * batch_size >= len(batches)
+    seen, *others = ranks.everyones(seen)
+    for other in others:
+        seen.extend(other)
+    return Evaluation(seen.scores(batches.split if complete else None), seen.experts.report())
+
+
+class _Totals:
+    """What was seen in some rows of a split."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss_sum = torch.zeros((), device=device)
+        self.targets = torch.zeros((), dtype=torch.int64, device=device)
+        self.confusion_CC: Tensor | None = None
+        self.experts = ExpertTotals()
+
+    def add(self, batch: Batch, output: NetworkOutput) -> None:
+        """Add a batch."""
+        loss = torch.where(output.num_targets > 0, output.loss, 0.0)
+        self.loss_sum += loss * output.num_targets
+        self.targets += output.num_targets
         if output.logits_BC is not None:
-            counts = _confusion(output.logits_BC, batch.labels)
-            confusion = counts if confusion is None else confusion + counts
-        experts.add(
+            self._add_confusion(_confusion(output.logits_BC, batch.labels))
+        self.experts.add(
             output.routing,
             output.couplings,
             output.path,
@@ -86,26 +108,31 @@ def evaluate(
             (batch.ids_BL.shape[0], batch.ids_BL.shape[1]),
             batch.groups_B,
         )
-        if observe is not None:
-            observe(batch, output)
-    network.train(was_training)
-    complete = max_batches is None or max_batches * batch_size >= len(batches)
-    scores = _scores(float(loss_sum), int(targets), confusion, batches.split if complete else None)
-    return Evaluation(scores, experts.report())
 
+    def extend(self, later: _Totals) -> None:
+        """Add what was seen in the rows that come next."""
+        self.loss_sum += later.loss_sum
+        self.targets += later.targets
+        if later.confusion_CC is not None:
+            self._add_confusion(later.confusion_CC)
+        self.experts.extend(later.experts)
 
-def _scores(
-    loss_sum: float, num_targets: int, confusion_CC: Tensor | None, whole: Split | None
-) -> dict[str, float]:
-    """Return the scores; `whole` is the split if all of it was read."""
-    loss = loss_sum / num_targets if num_targets else float("nan")
-    if confusion_CC is not None:
-        return {"loss": loss, **classification_scores(confusion_CC.cpu().numpy())}
-    num_bytes, num_words = (None, None) if whole is None else (whole.num_bytes, whole.num_words)
-    scores = language_scores(
-        loss, num_targets=num_targets, num_bytes=num_bytes, num_words=num_words
-    )
-    return {"loss": loss, **scores}
+    def _add_confusion(self, counts_CC: Tensor) -> None:
+        self.confusion_CC = (
+            counts_CC if self.confusion_CC is None else self.confusion_CC + counts_CC
+        )
+
+    def scores(self, whole: Split | None) -> dict[str, float]:
+        """Return the scores; `whole` is the split if all of it was read."""
+        num_targets = int(self.targets)
+        loss = float(self.loss_sum) / num_targets if num_targets else float("nan")
+        if self.confusion_CC is not None:
+            return {"loss": loss, **classification_scores(self.confusion_CC.cpu().numpy())}
+        num_bytes, num_words = (None, None) if whole is None else (whole.num_bytes, whole.num_words)
+        scores = language_scores(
+            loss, num_targets=num_targets, num_bytes=num_bytes, num_words=num_words
+        )
+        return {"loss": loss, **scores}
 
 
 def _confusion(logits_BC: Tensor, labels_B: Tensor) -> Tensor:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from research_eval import ranks
 from research_eval.config import ExperimentConfig
 from research_eval.config.experiment import WarmupParams
 from research_eval.diagnostics.routing import drop_rate
@@ -113,6 +114,7 @@ class Trainer:
         self.forward: nn.Module = network
         if self.settings.compile:
             self.forward = torch.compile(network)  # type: ignore[assignment]  # it is one
+        self.forward = ranks.averaging(self.forward)
         self.steps_per_epoch, self.total_steps = steps_of(config, len(dataset.train))
         monitor = self.settings.monitor or default_monitor(dataset.task)
         self.monitor, _, self.direction = monitor.partition(":")
@@ -178,7 +180,7 @@ class Trainer:
             self._show()
             if self.settings.stop_on_collapse and self.experts.flags:
                 raise CollapsedError(self.counters.step, self.experts.flags)
-            signal_number = self.stop.asked()
+            signal_number = ranks.firsts(self.stop.asked())
             if signal_number is not None and not is_last:
                 self.save_resume_point()
                 raise StoppedError(signal_number, self.counters.step)
@@ -220,24 +222,18 @@ class Trainer:
         lr = peak_lr * lr_factor(step, self.total_steps, self.config.scheduler_params)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        progress = step / self.total_steps
+        if ranks.size() > 1:  # each draws its own, and a resumed training the same
+            torch.manual_seed(derive(self.config.seed, "noise", ranks.rank(), step))
         sums: dict[str, Tensor] = {}
-        for rows_B in rows:
-            batch = self.train_data.take(rows_B)
-            with self.autocast():
-                output = self.forward(batch.ids_BL, batch.mask_BL, batch.labels, progress)
-                aux = sum(term.weight * term.value for term in output.aux_losses.values())
-            self.scaler.scale((output.loss + aux) / len(rows)).backward()
-            terms = {f"aux_{name}": term.value for name, term in output.aux_losses.items()}
-            drops = {
-                f"drop_rate_layer{record.layer}": drop_rate(record)
-                for record in output.routing
-                if record.dropped_TK is not None
-            }
-            for name, value in {"loss": output.loss, **terms, **drops}.items():
-                sums[name] = sums.get(name, 0.0) + value.detach().float() / len(rows)
-            self.counters.tokens += batch.num_tokens
-        sums |= self._update()
+        with ranks.sharing_a_batch():
+            for index, rows_B in enumerate(rows):
+                is_last = index + 1 == len(rows)
+                with nullcontext() if is_last else ranks.not_averaging(self.forward):
+                    terms = self._gradients(rows_B, step / self.total_steps, len(rows))
+                for name, value in terms.items():
+                    sums[name] = sums.get(name, 0.0) + value.detach().float() / len(rows)
+                self.counters.tokens += self.train_data.num_tokens(rows_B)
+            sums |= self._update()
         self._loss = sums["loss"]
         is_new = (self._bad_step < 0) & ~torch.isfinite(self._loss)
         self._bad_step = torch.where(is_new, step + 1, self._bad_step)
@@ -247,6 +243,23 @@ class Trainer:
         self.counters.train_seconds += time.monotonic() - started
         if self.device.type == "cpu":  # elsewhere looking would wait for the device
             self._raise_if_diverged()
+
+    def _gradients(self, rows_B: Tensor, progress: float, num_batches: int) -> dict[str, Tensor]:
+        """Add the gradients of this rank's share of a batch; return what is recorded of it all."""
+        own_B = ranks.share(rows_B)
+        batch = self.train_data.take(own_B) if len(own_B) else self.train_data.nothing()
+        with self.autocast():
+            output = self.forward(batch.ids_BL, batch.mask_BL, batch.labels, progress)
+            loss = ranks.mean(output.loss, output.num_targets)
+            aux = sum(term.weight * term.value for term in output.aux_losses.values())
+        self.scaler.scale((loss + aux) / num_batches).backward()
+        terms = {f"aux_{name}": term.value for name, term in output.aux_losses.items()}
+        drops = {
+            f"drop_rate_layer{record.layer}": ranks.mean(drop_rate(record), batch.num_tokens)
+            for record in output.routing
+            if record.dropped_TK is not None
+        }
+        return {"loss": loss, **terms, **drops}
 
     def _update(self) -> dict[str, Tensor]:
         """Apply the gradients and return their norms before clipping: all, and the router's."""
@@ -329,18 +342,21 @@ class Trainer:
         return patience is not None and self.counters.evaluations_since_best >= patience
 
     def save_weights(self, path: Path) -> None:
-        """Write the present weights."""
-        config_json = self.config.model_dump_json(by_alias=True)
-        checkpoint.save_weights(
-            path, self.network, config_json=config_json, step=self.counters.step
-        )
+        """Write the present weights; all ranks return when it is done."""
+        if ranks.rank() == 0:
+            config_json = self.config.model_dump_json(by_alias=True)
+            checkpoint.save_weights(
+                path, self.network, config_json=config_json, step=self.counters.step
+            )
+        ranks.firsts(None)
 
     def save_resume_point(self) -> None:
-        """Write the point from which this training would continue."""
-        self.counters.window = {name: float(total) for name, total in self._window.items()}
-        checkpoint.save_resume_point(
-            self.files.resume, self.network, self.optimizer, self.scaler, self.counters
-        )
+        """Write the point from which this training, on all its ranks, would continue."""
+        if ranks.rank() == 0:
+            self.counters.window = {name: float(total) for name, total in self._window.items()}
+            checkpoint.save_resume_point(
+                self.files.resume, self.network, self.optimizer, self.scaler, self.counters
+            )
         self._saved_at = time.monotonic()
 
     def _show(self) -> None:
