@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from research_eval.network import Network, num_positions
 from research_eval.registry import MAPS
 from research_eval.spec import BodyContext, Dataset, LoadContext
 from research_eval.training import train
-from research_eval.training.device import autocast, resolve_device, resolve_precision
+from research_eval.training.device import resolve_device, resolve_precision
 from research_eval.training.progress import Watcher
 from research_eval.training.seeding import derive
 from research_eval.training.train import steps_of
@@ -55,8 +54,7 @@ class Plan:
 
     Attributes:
         flops: Of the whole training: 3 x forward.
-        memory_bytes: Weights, gradients, optimizer, activations of one batch, and data: what
-            tensors hold. A process on a CPU takes up to half as much again.
+        memory_bytes: Weights, gradients, optimizer, activations of one batch, and data.
         disk_bytes: Weights that are kept, and the resume point while it runs.
         kept_bytes: Weights that are kept when it is over.
     """
@@ -215,8 +213,8 @@ def plan(prepared: Prepared) -> Plan:
     tokens = round(row_tokens * steps / per_epoch)
     per_token = network.flops_per_token(dataset.max_length)
     weights = 4 * network.param_count()
-    casting = partial(autocast, prepared.device, config.training_params.precision)
-    step = network.step_bytes(config.batch_size, dataset.max_length, casting)
+    value_bytes = 4 if config.training_params.precision == "fp32" else 2
+    activations = network.activation_bytes(config.batch_size, dataset.max_length, value_bytes)
     splits = [s for s in (dataset.train, dataset.validation, dataset.test) if s is not None]
     kept = {"none": 0, "best": 1, "last": 1, "both": 2}[config.training_params.keep_checkpoints]
     return Plan(
@@ -228,7 +226,7 @@ def plan(prepared: Prepared) -> Plan:
         steps=steps,
         tokens=tokens,
         flops=3 * per_token * tokens,
-        memory_bytes=step + sum(s.ids_NL.nbytes for s in splits),
+        memory_bytes=4 * weights + activations + sum(s.ids_NL.nbytes for s in splits),
         disk_bytes=(max(kept, 1) + 3) * weights,
         kept_bytes=kept * weights,
     )
