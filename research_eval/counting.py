@@ -1,12 +1,15 @@
-"""Counts what a computation costs by watching it run: FLOPs, and values kept for backward."""
+"""Counts what a computation costs by watching it run: FLOPs and memory."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 
@@ -40,27 +43,43 @@ def _grouped_flops(a: Sequence[int], b: Sequence[int], *_: Any, **__: Any) -> in
     return 2 * a[0] * a[1] * b[-1]
 
 
-def saved_values(run: Callable[[], object], leave_out: Iterable[Tensor]) -> int:
-    """Return how many floating-point values autograd keeps for the backward pass of `run()`.
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch
+    """Follows the memory of the tensors that are made while it is active, backward passes included.
 
-    Each storage counts once, however many views of it are kept.
+    Each storage counts once, however many views of it there are, and until its last one is gone.
+    What an operator takes and gives back within itself is not seen.
 
     Args:
-        run: A forward pass.
         leave_out: Tensors that are there anyway, such as parameters.
+
+    Attributes:
+        now: Bytes that are alive.
+        peak: Most bytes that were alive; may be set back to `now`.
     """
-    known = {tensor.untyped_storage().data_ptr() for tensor in leave_out}
-    kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # an address is unique only while its tensor lives
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if tensor.is_floating_point() and storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
-            alive.append(tensor)
-        return tensor
+    def __init__(self, leave_out: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # of torch
+        self.now = self.peak = 0
+        self._known = [tensor.untyped_storage() for tensor in leave_out]
+        self._places = {id(storage) for storage in self._known}
+        self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = run()
-    del result
-    return sum(kept.values())
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for made in tree_leaves(found):
+            if isinstance(made, Tensor):
+                self._see(made.untyped_storage())
+        return found
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        place, size = id(storage), storage.nbytes()
+        if place in self._places or place in self._alive:
+            return
+
+        def forget(_: object) -> None:
+            del self._alive[place]
+            self.now -= size
+
+        self._alive[place] = weakref.ref(storage, forget)
+        self.now += size
+        self.peak = max(self.peak, self.now)

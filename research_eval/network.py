@@ -7,8 +7,8 @@ B batch, L length, T = real tokens of a batch, D width, C classes, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from research_eval.counting import count_flops, saved_values
+from research_eval.counting import LiveBytes, count_flops
 from research_eval.errors import ConfigError, Issue
 from research_eval.routing_controls import CONTROLS, Replacement
 from research_eval.spec import (
@@ -34,7 +34,7 @@ from research_eval.spec import (
     Task,
     TransformerParams,
 )
-from research_eval.vocabulary_loss import CHUNK_BYTES, vocabulary_loss
+from research_eval.vocabulary_loss import vocabulary_loss, working_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,25 +220,49 @@ class Network(nn.Module):
         with torch.no_grad(), _evaluating(self):
             return count_flops(lambda: self.logits(self._sample_row(length), None)) / length
 
-    def activation_bytes(self, batch_size: int, length: int, bytes_per_value: int) -> int:
-        """Return an estimate of the memory that one training step holds besides the weights.
+    def step_bytes(
+        self, batch_size: int, length: int, autocast: Callable[[], AbstractContextManager[object]]
+    ) -> int:
+        """Estimate the memory of a training step: weights, gradients, AdamW's two means, the rest.
 
-        The values that the body keeps for its backward pass are counted for one row and scaled
-        up; a language model's head adds one chunk of logits.
+        One row and two rows pass through the body, forward and backward, and what they need is
+        scaled up. The peak is where a language model's head works on top of all that the body
+        keeps, or in the body's backward pass, where gradients come up. What an allocator holds
+        beyond its tensors is not in it. No random number is drawn; gradients of the body are lost.
 
         Args:
             batch_size: Rows of a batch.
             length: Tokens of a row.
-            bytes_per_value: 4 for fp32, 2 for bf16 and fp16.
+            autocast: Makes the context of a forward pass.
         """
-        tables = [*self.parameters(), *self.buffers()]
-        with _evaluating(self):
-            row = saved_values(lambda: self._run_body(self._sample_row(length), None), tables)
-        estimate = batch_size * row * bytes_per_value
+        one, two = (self._body_bytes(rows, length, autocast) for rows in (1, 2))
+        kept, highest = (a + (batch_size - 1) * (b - a) for a, b in zip(one, two, strict=True))
+        weights, head, gradient = 4 * self.param_count(), 0, 0
         if self.task == "language_modeling":
-            scores = batch_size * length * self.context.vocab_size
-            estimate += min(CHUNK_BYTES, scores * bytes_per_value)
-        return estimate
+            with autocast():
+                head = working_bytes(batch_size * length, self.head.weight)
+            gradient = 4 * self.head.weight.numel()  # again, of the embedding or for its scaling
+        return max(3 * weights + kept + head, 4 * weights + gradient + highest)
+
+    def _body_bytes(
+        self, rows: int, length: int, autocast: Callable[[], AbstractContextManager[object]]
+    ) -> tuple[int, int]:
+        """Return what the body keeps for its backward pass, and the peak of that pass."""
+        ids_BL = self._sample_row(length).repeat(rows, 1)
+        dropping = [
+            p.register_post_accumulate_grad_hook(_drop_gradient)  # type: ignore[no-untyped-call]  # of torch
+            for p in self.body.parameters()
+            if p.requires_grad
+        ]
+        with _evaluating(self), LiveBytes([*self.parameters(), *self.buffers()]) as live:
+            hidden_BLD = self.embedding(ids_BL).detach().requires_grad_()
+            with torch.enable_grad(), autocast():
+                hidden_BLD = self.body(BodyInput(hidden_BLD, ids_BL, None)).hidden_BLD
+            kept = live.peak = live.now
+            hidden_BLD.backward(torch.ones_like(hidden_BLD))
+        for hook in dropping:
+            hook.remove()
+        return kept, live.peak
 
     def _sample_row(self, length: int) -> Tensor:
         """Return ids [1, length] that touch many tokens and use no random numbers."""
@@ -369,3 +393,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.train(was_training)
+
+
+def _drop_gradient(parameter: Tensor) -> None:
+    parameter.grad = None

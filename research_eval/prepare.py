@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from research_eval.network import Network, num_positions
 from research_eval.registry import MAPS
 from research_eval.spec import BodyContext, Dataset, LoadContext
 from research_eval.training import train
-from research_eval.training.device import resolve_device, resolve_precision
+from research_eval.training.device import autocast, resolve_device, resolve_precision
 from research_eval.training.progress import Watcher
 from research_eval.training.seeding import derive
 from research_eval.training.train import steps_of
@@ -54,7 +55,8 @@ class Plan:
 
     Attributes:
         flops: Of the whole training: 3 x forward.
-        memory_bytes: Weights, gradients, optimizer, activations of one batch, and data.
+        memory_bytes: Weights, gradients, optimizer, activations of one batch, and data: what
+            tensors hold. Libraries, and an allocator that keeps what is freed, take more.
         disk_bytes: Weights that are kept, and the resume point while it runs.
         kept_bytes: Weights that are kept when it is over.
     """
@@ -213,8 +215,8 @@ def plan(prepared: Prepared) -> Plan:
     tokens = round(row_tokens * steps / per_epoch)
     per_token = network.flops_per_token(dataset.max_length)
     weights = 4 * network.param_count()
-    value_bytes = 4 if config.training_params.precision == "fp32" else 2
-    activations = network.activation_bytes(config.batch_size, dataset.max_length, value_bytes)
+    casting = partial(autocast, prepared.device, config.training_params.precision)
+    step = network.step_bytes(config.batch_size, dataset.max_length, casting)
     splits = [s for s in (dataset.train, dataset.validation, dataset.test) if s is not None]
     kept = {"none": 0, "best": 1, "last": 1, "both": 2}[config.training_params.keep_checkpoints]
     return Plan(
@@ -226,7 +228,7 @@ def plan(prepared: Prepared) -> Plan:
         steps=steps,
         tokens=tokens,
         flops=3 * per_token * tokens,
-        memory_bytes=4 * weights + activations + sum(s.ids_NL.nbytes for s in splits),
+        memory_bytes=step + sum(s.ids_NL.nbytes for s in splits),
         disk_bytes=(max(kept, 1) + 3) * weights,
         kept_bytes=kept * weights,
     )

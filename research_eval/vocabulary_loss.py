@@ -45,14 +45,34 @@ def vocabulary_loss(
         The loss in nats, fp32 scalar; the number of targets, int64 scalar; and the loss at each
         target, fp32 [T], 0 where there is none, without gradient.
     """
-    device = hidden_TD.device.type
-    bf16 = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
-    dtype = torch.bfloat16 if bf16 else torch.float32
+    dtype = _product_dtype(hidden_TD.device.type)
     num_targets = (targets_T != IGNORED_LABEL).sum()
     loss, losses_T = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
         hidden_TD.float(), weight_VD, targets_T, num_targets, dtype, torch.is_grad_enabled()
     )
     return loss, num_targets, losses_T
+
+
+def working_bytes(num_tokens: int, weight_VD: Tensor) -> int:
+    """Return what `vocabulary_loss` holds while it computes the loss and its gradients.
+
+    Args:
+        num_tokens: T.
+        weight_VD: Output embedding.
+    """
+    dtype, (vocabulary, width) = _product_dtype(weight_VD.device.type), weight_VD.shape
+    scores = min(CHUNK_BYTES, num_tokens * vocabulary * dtype.itemsize)
+    block = min(BLOCK_BYTES, num_tokens * vocabulary * 4)
+    weights = 4 * vocabulary * width  # the gradient
+    if dtype != torch.float32:
+        weights += (4 + 2 * dtype.itemsize) * vocabulary * width  # weights, a product, its fp32
+    hidden = 3 * 4 * num_tokens * width  # before and behind the last norm, and the gradient
+    return scores + block + weights + hidden
+
+
+def _product_dtype(device: str) -> torch.dtype:
+    bf16 = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+    return torch.bfloat16 if bf16 else torch.float32
 
 
 class _VocabularyLoss(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """Parallel blocks equal separate ones; what layers with a coupling promise, record and learn."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -144,8 +145,8 @@ def test_checkpointing_changes_memory_and_nothing_else(model):
         assert len(evaluated.couplings) == 2
     for name, expected in found[0].items():
         assert torch.equal(found[1][name], expected), name
-    kept = [s.network().activation_bytes(4, 12, 4) for s in (plain, leaner)]
-    assert kept[1] < kept[0] / 5
+    kept = [s.network().step_bytes(64, 12, nullcontext) for s in (plain, leaner)]
+    assert kept[1] < 0.65 * kept[0]  # of its two layers, one at a time is held whole
 
 
 @pytest.mark.parametrize("model", COUPLED)

@@ -1,11 +1,14 @@
 """The frame around a body: heads, positions, counts, and input that does not fit."""
 
 import math
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from research_eval.counting import LiveBytes
 from research_eval.errors import ConfigError
 from research_eval.network import Network
 from research_eval.registry import MODELS_MAP, ROUTERS_MAP
@@ -191,23 +194,43 @@ def test_counts_of_a_known_model():
     assert network.flops_per_token(16) == flops
 
 
+def autocasting(precision):
+    return partial(torch.autocast, "cpu", torch.bfloat16, enabled=precision == "bf16")
+
+
 def test_memory_estimate_grows_with_the_batch_and_changes_nothing():
     network = subject(LM, model="moe", router="random").network()
     state = torch.get_rng_state()
-    one, two = (network.activation_bytes(rows, 12, 4) for rows in (1, 2))
-    assert one < two <= 2 * one
-    assert network.activation_bytes(1, 12, 2) == one // 2
+    one, two = (network.step_bytes(rows, 12, nullcontext) for rows in (8, 16))
+    assert one < two < 2 * one
     assert torch.equal(torch.get_rng_state(), state)
     assert network.training
     assert all(p.grad is None for p in network.parameters())
 
 
-def test_memory_estimate_is_what_autograd_keeps():
-    network = subject(CLASSIFY, embed_dim=64, ff_factor=4.0).network()
-    kept = network.activation_bytes(1, 12, 4)
-    # Per layer: two normalised inputs, q, k, v, the mix, and both sides of the activation.
-    expected = 4 * 12 * 2 * (2 * 64 + 3 * 64 + 64 + 2 * 256)
-    assert 1.0 < kept / expected < 1.4
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize(
+    ("task", "model"), [(CLASSIFY, "dense"), (LM, "dense"), (LM, "moe"), (LM, "gnn_moe")]
+)
+def test_memory_estimate_is_what_a_step_takes(task, model, recomputed, precision):
+    sizes = {"embed_dim": 32, "ff_factor": 4.0, "num_layers": 3}
+    case = subject(task, model=model, checkpoint_activations=recomputed, **sizes)
+    network, batch, casting = case.network(), case.batch(rows=64), autocasting(precision)
+    rows, length = batch.ids_BL.shape
+    expected = network.step_bytes(rows, length, casting)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    for _ in range(2):  # the second step has the optimizer's means from the first
+        means = [value for state in optimizer.state.values() for value in state.values()]
+        known = [*network.parameters(), *network.buffers(), *means]
+        with LiveBytes(known) as live:
+            with casting():
+                loss = network(batch.ids_BL, None, batch.labels).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    taken = 3 * 4 * network.param_count() + live.peak
+    assert expected == pytest.approx(taken, rel=0.15), expected / taken
 
 
 def test_dropout_acts_in_training_only():

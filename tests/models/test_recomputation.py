@@ -1,5 +1,7 @@
 """`checkpoint_activations` changes what is kept, and nothing that is computed."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -25,7 +27,7 @@ def test_recomputation_changes_nothing(model, task):
 def test_recomputation_keeps_less(model):
     subject = Subject.of(MODELS_MAP[model], "classification", num_layers=4)
     kept, recomputed = (
-        each.network().activation_bytes(8, 12, 4)
+        each.network().step_bytes(64, 12, nullcontext)
         for each in (subject, subject.having(**RECOMPUTED))
     )
-    assert recomputed < kept / 2
+    assert recomputed < 0.6 * kept  # of its four layers, one at a time is held whole
