@@ -122,7 +122,8 @@ class MoEParams(LayeredParams):
 
     capacity_factor: Annotated[float | None, Field(gt=0), Choice(None, 1.0, 1.25, 2.0)] = None
     """Choices that an expert serves in training, as a multiple of an even share; the rest is
-    dropped. null drops nothing, and evaluation never does."""
+    dropped. null drops nothing, and evaluation never does. Of several processes that share a batch,
+    each counts its own tokens."""
 
     constraints: ClassVar[tuple[Constraint, ...]] = (AtMost("top_k", "num_experts"),)
     aliases: ClassVar[Mapping[str, str]] = {

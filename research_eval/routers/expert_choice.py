@@ -20,7 +20,8 @@ class ExpertChoice(nn.Module):
     Every expert has the same load, and a token gets k experts on average: none, or up to all. In
     evaluation each token takes its k most probable experts, so that its result depends on no
     other token. In both, weights are the softmax over experts, not divided by their sum. A bias
-    has nothing to even out and stays at 0.
+    has nothing to even out and stays at 0. Of several processes that share a batch, each has the
+    experts pick among its own tokens.
 
     Raises:
         ConfigError: For causal language modelling: whether a token is picked depends on later
