@@ -199,8 +199,13 @@ def draw(points: Sequence[Point], picture: Path) -> None:
     from matplotlib import pyplot as plt
 
     colours = {"gnn_moe": "#0072B2", "moe": "#D55E00"}  # Wong 2011, as in docs/draw.py
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
-    for axes, recompute in zip(panels, (False, True), strict=True):
+    ways = sorted({p["recompute"] for p in points})
+    figure, grid = plt.subplots(
+        1, len(ways), figsize=(4.5 * len(ways), 3.4), sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip  # one line per kind of setting
+    panels = grid[0]
+    for axes, recompute in zip(panels, ways, strict=True):
         for model, colour in colours.items():
             asked = (model, recompute, "bf16", "tuned")
             keys = ("model", "recompute", "precision", "allocator")
