@@ -13,8 +13,12 @@ lexical   I(domain; expert) of a router that sends each token to the experts wit
 context   I(domain; expert | token), less its mean under dealt domains: what the choice of expert
           tells beyond the token that is routed. As fewer tokens occur in all domains than under
           random ones, too much is taken off rather than too little.
+token     I(domain; token): what the token alone tells.
 
-A row of runs.csv is a layer of a run. Elsewhere layers are averaged first; intervals are
+a vs b    I(domain; expert) of the rows of two domains, as a share of ln 2.
+
+`experts` is the exponential of the entropy of their load: 8 where all are used alike. A row of
+runs.csv is a layer of a run. Elsewhere layers are averaged first; intervals are
 Student's at 95 % over seeds.
 
 N rows, V token ids, G domains, E experts, P permutations.
@@ -25,10 +29,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -38,6 +42,7 @@ from torch import Tensor
 
 from research_eval import Store
 from research_eval.analysis.statistics import holm, t_interval, welch
+from research_eval.diagnostics.load import effective_experts
 from research_eval.diagnostics.routing import row_of_tokens, served
 from research_eval.diagnostics.specialisation import mutual_information, specialisation
 from research_eval.recorded import Recalled, recall
@@ -55,7 +60,7 @@ computed from its published table of routing."""
 MEASURES = ("nmi", "lexical", "context")
 PERMUTATIONS, AT_ONCE = 200, 20
 
-Shares = dict[tuple[str, str, int, int], np.ndarray]
+Shares = dict[tuple[str, str, int, int], Tensor]
 """Load of experts by domain, [G, E], for each version, arm, seed and layer."""
 
 
@@ -71,13 +76,16 @@ def main(database: str, folder: str) -> None:
             version = Path(record.params["dataset_params.path"]).name
             arm, seed = record.experiment_name, record.seed or 0
             run = {"version": version, "arm": arm, "seed": seed}
-            losses = {"test_loss": record.value("final_test_loss")}
+            loss = {"test_loss": record.value("final_test_loss")}
+            names = recalled.prepared.dataset.domain_names
             domains_N, layers = choices(recalled)
             for layer, counts_NVE in layers.items():
-                rows.append(run | {"layer": layer} | measures(domains_N, counts_NVE) | losses)
-                shares[version, arm, seed, layer] = by_domain(domains_N, counts_NVE)
+                load = {"layer": layer, "experts": effective_experts(counts_NVE.sum((0, 1)))}
+                counts_GE = summed(members(domains_N), counts_NVE).sum(1)
+                found = measures(domains_N, counts_NVE) | pairs(counts_GE, names)
+                rows.append(run | load | found | loss)
+                shares[version, arm, seed, layer] = counts_GE / counts_GE.sum(-1, keepdim=True)
             print(version, arm, seed, f"nmi {rows[-1]['nmi']:.4f}", flush=True)
-            names = recalled.prepared.dataset.domain_names
     runs = pd.DataFrame(rows)
     tables = {"runs": runs, "summary": summary(runs), "contrasts": contrasts(runs)}
     for name, table in tables.items():
@@ -160,10 +168,13 @@ def given_token(counts_GVE: Tensor) -> Tensor:
     return (mutual_information(counts_VGE) * share_V).sum(-1)
 
 
-def by_domain(domains_N: Tensor, counts_NVE: Tensor) -> np.ndarray:
-    """Return [G, E]: the share of a domain's choices that fell on each expert."""
-    counts_GE = summed(members(domains_N), counts_NVE).sum(1)
-    return np.asarray(counts_GE / counts_GE.sum(-1, keepdim=True))
+def pairs(counts_GE: Tensor, names: tuple[str, ...]) -> dict[str, float]:
+    """Return I(domain; expert) for each two domains, as a share of ln 2."""
+    return {
+        f"{names[one]} vs {names[other]}": float(mutual_information(counts_GE[[one, other]]))
+        / math.log(2)
+        for one, other in combinations(range(len(names)), 2)
+    }
 
 
 def of_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -180,7 +191,8 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
             low, high = t_interval(group[measure])
             ends = {f"{measure}_low": float(low), f"{measure}_high": float(high)}
             row |= {measure: group[measure].mean()} | ends
-        others = ("chance", "context_chance", "token", "test_loss")
+        others = ["chance", "context_chance", "token", "experts", "test_loss"]
+        others += [str(name) for name in group if " vs " in str(name)]
         rows.append(row | {name: group[name].mean() for name in others})
     return pd.DataFrame(rows)
 
@@ -217,18 +229,20 @@ def draw_measures(runs: pd.DataFrame, picture: Path) -> None:
     """Draw each measure of each arm: a point for a seed, a bar for the interval of the mean."""
     titles = {
         "nmi": "domain told by the expert",
-        "lexical": "... by a router blind to context",
-        "context": "... beyond the token",
+        "lexical": "by a router blind to context",
+        "context": "by the expert, beyond the token",
     }
-    figure, panels = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(
+        1, 3, figsize=(11, 3.6), sharex=True, sharey=True, layout="constrained"
+    )
     means = of_runs(runs)
     for axes, (measure, title) in zip(panels, titles.items(), strict=True):
-        axes.axvspan(*PUBLISHED, color="0.88", lw=0, label="published, GPT-2" * (measure == "nmi"))
         for place, (version, colour) in enumerate(COLOURS.items()):
             _points(axes, means[means["version"] == version], measure, colour, place, version)
         axes.axvline(0, color="0.5", lw=0.8)
         axes.set(title=title, xlabel="share of ln G", yticks=range(len(ARMS)), yticklabels=ARMS)
         axes.spines[["top", "right"]].set_visible(False)
+    panels[0].axvspan(*PUBLISHED, color="0.88", lw=0, zorder=0, label="published, GPT-2")
     panels[0].invert_yaxis()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(picture, dpi=130)
@@ -243,7 +257,7 @@ def _points(
         height = row + 0.22 * (place - 1)
         if len(values) > 1:
             axes.plot(t_interval(values), [height] * 2, color=colour, lw=1.2)
-        label = version if row == ARMS.index("top1") else None
+        label = version if arm == "top1" and len(values) else None
         axes.plot(values, [height] * len(values), "o", ms=4, color=colour, label=label)
 
 
@@ -257,10 +271,12 @@ def draw_shares(shares: Shares, names: tuple[str, ...], picture: Path) -> None:
     )
     for axes, version in zip(panels[0], present, strict=True):
         share_GE = shares[version, "top1", seed, last]
-        order_E = np.argsort(share_GE.argmax(0), kind="stable")
-        image = axes.imshow(share_GE[:, order_E], vmin=0, vmax=0.5, cmap="Blues", aspect="auto")
+        order_E = share_GE.argmax(0).argsort(stable=True)
+        image = axes.imshow(
+            share_GE[:, order_E].numpy(), vmin=0, vmax=0.5, cmap="Blues", aspect="auto"
+        )
         axes.set(title=version, xlabel="expert", yticks=range(len(names)), yticklabels=names)
-        axes.set_xticks(range(len(order_E)), order_E)
+        axes.set_xticks(range(len(order_E)), order_E.tolist())
     figure.colorbar(image, ax=panels[0, -1], label="share of tokens")
     figure.savefig(picture, dpi=130)
     plt.close(figure)
