@@ -25,9 +25,9 @@ def test_recomputation_changes_nothing(model, task):
 
 @pytest.mark.parametrize("model", sorted(MODELS_MAP))
 def test_recomputation_keeps_less(model):
-    subject = Subject.of(MODELS_MAP[model], "classification", num_layers=4)
+    subject = Subject.of(MODELS_MAP[model], "classification", num_layers=16)
     kept, recomputed = (
-        each.network().step_bytes(64, 12, nullcontext)
+        each.network().step_bytes(256, 12, nullcontext)
         for each in (subject, subject.having(**RECOMPUTED))
     )
-    assert recomputed < 0.6 * kept  # of its four layers, one at a time is held whole
+    assert recomputed < kept / 4  # of its sixteen layers, one at a time is held whole
