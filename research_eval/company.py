@@ -77,7 +77,7 @@ def together(prepared: Prepared, training: Training, watcher: Watcher) -> Iterat
             if not _is_parting(error):
                 raise
             if followers is None:
-                told = f"another process of this run ended ({_first_line(error)})"
+                told = "another process of this run ended"
                 raise LostProcessError(told, _continuation(training.folder)) from error
             followers.raise_if_ended(wait_s=NOTICE_S)
             raise
@@ -95,10 +95,6 @@ def _is_parting(error: Exception) -> bool:
     """Return whether an exception may come of the end of another process."""
     words = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
     return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _continuation(folder: Path) -> str:
@@ -183,7 +179,7 @@ class _Followers:
                 told = f"{name} was killed by signal {-code}"
                 raise LostProcessError(told, _continuation(self._folder))
             said = self._log(rank).read_text(encoding="utf-8", errors="replace").splitlines()
-            last = said[-1] if said else f"exit code {code}"
+            last = said[-1].removeprefix(f"[rank{rank}]: ") if said else f"exit code {code}"
             raise RunError(f"{name} failed: {last}; {self._log(rank)} has all that it said")
 
     def _ended(self) -> dict[int, int]:

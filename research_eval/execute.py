@@ -189,8 +189,8 @@ def _carry_out(
         meter = machine.ContentionMeter()
         with (
             _listed(store, writer.experiment_id, watcher),
+            stop_on_signals() as stop,  # also while the end is written
             ended_truthfully(writer, meter),
-            stop_on_signals() as stop,
         ):
             stop.is_requested = lambda: writer.stop_requested
             files = Files(writer.folder)

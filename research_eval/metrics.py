@@ -221,7 +221,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "inference_latency_ms_batch_p95", None, "min", "ms", None, "95th percentile of the same"
     ),
-    Metric("peak_memory_mb", None, "min", "MiB", None, "highest memory of process or GPU, the first of several"),
+    Metric("peak_memory_mb", None, "min", "MiB", None, "highest memory of (first) process or GPU"),
     Metric(
         "train_aux_{term}", "train_aux_{term}", None, "", None, "auxiliary term before its weight"
     ),
