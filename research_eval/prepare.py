@@ -56,7 +56,8 @@ class Plan:
     Attributes:
         flops: Of the whole training: 3 x forward.
         memory_bytes: Weights, gradients, optimizer, activations of one batch, and data: what
-            tensors hold. Libraries, and an allocator that keeps what is freed, take more.
+            tensors hold, of several processes in each. Libraries, and an allocator that keeps
+            what is freed, take more.
         disk_bytes: Weights that are kept, and the resume point while it runs.
         kept_bytes: Weights that are kept when it is over.
     """
@@ -216,7 +217,10 @@ def plan(prepared: Prepared) -> Plan:
     per_token = network.flops_per_token(dataset.max_length)
     weights = 4 * network.param_count()
     casting = partial(autocast, prepared.device, config.training_params.precision)
-    step = network.step_bytes(config.batch_size, dataset.max_length, casting)
+    rows = config.batch_size // prepared.processes
+    step = network.step_bytes(rows, dataset.max_length, casting)
+    if prepared.processes > 1:
+        step += weights  # the buckets in which DistributedDataParallel averages gradients
     splits = [s for s in (dataset.train, dataset.validation, dataset.test) if s is not None]
     kept = {"none": 0, "best": 1, "last": 1, "both": 2}[config.training_params.keep_checkpoints]
     return Plan(

@@ -24,6 +24,7 @@ def show_plans(
     form: Format,
     *,
     varied: Sequence[Column] = (),
+    processes: int = 1,
 ) -> None:
     """Print what runs would cost, and which of them are recorded already.
 
@@ -33,6 +34,7 @@ def show_plans(
         database: As the option says.
         form: Which form.
         varied: Columns of what differs between the experiments, by dotted path.
+        processes: How many share each run.
     """
     from research_eval import execute
     from research_eval.prepare import plan, prepare
@@ -42,7 +44,7 @@ def show_plans(
     with existing(database) as store, display() as shown:
         for label, experiment in experiments.items():
             config = experiment.config
-            prepared = prepare(experiment, OneRun(label, shown))
+            prepared = prepare(experiment, OneRun(label, shown), processes=processes)
             done = [
                 record
                 for seed in seeds or [config.seed]

@@ -115,7 +115,8 @@ def run(
     if cases.seeds:
         note(seeds_in_words(cases.seeds))
     if dry_run:
-        show_plans(cases.experiments, cases.seeds, database, form, varied=cases.columns())
+        varied, size = cases.columns(), crew.nproc
+        show_plans(cases.experiments, cases.seeds, database, form, varied=varied, processes=size)
         return
     note(tuned)
     _carry_out(cases, database, form, again=again, crew=crew)

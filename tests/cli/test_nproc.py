@@ -175,6 +175,18 @@ def test_what_several_processes_cannot_do_is_refused(cli, config, words, told, m
     assert not Path("experiment_results.db").exists() or not recorded()
 
 
+def test_a_dry_run_is_of_as_many_processes(cli, config):
+    many_rows = config(batch_size=512)
+    said = cli("run", many_rows, "--dry-run", "--nproc", "3")
+    assert said.code == 2
+    assert "3 processes cannot share 512 rows" in "\n".join(said.errors)
+
+    dry_run = ("run", many_rows, "--dry-run", "--format", "json")
+    [alone], [shared] = (cli(*dry_run, "--nproc", processes).json for processes in ("1", "4"))
+    assert shared["memory_bytes"] < alone["memory_bytes"]
+    assert shared["flops"] == alone["flops"]
+
+
 @pytest.mark.parametrize(
     ("variables", "words", "told"),
     [
