@@ -64,9 +64,7 @@ def prepare(
     files = read(place.path, source.fields)
     rows, tokens = _tokenised(source, params, files, form, tokenizer, counts, context.say)
     unscored_id = _unscored_id(params, form, tokenizer)
-    if unscored_id is not None:
-        tally({n: part.ids_T == unscored_id for n, part in tokens.items()}, "unscored", counts)
-        tokens = {name: part.leaving_out(unscored_id) for name, part in tokens.items()}
+    tokens = _leaving_out(unscored_id, tokens, counts)
     label_names, labels = _classes(rows) if form == "texts" else ((), {})
     domain_names, domains = _numbered({name: part.domains for name, part in rows.items()})
     splits = {
@@ -226,6 +224,15 @@ def _unscored_id(params: TextParams, form: RowForm, tokenizer: Tokenizer) -> int
             f"'{params.tokenizer}' are below {tokenizer.vocab_size}; name one of them, or null"
         )
     return params.unscored_id
+
+
+def _leaving_out(
+    unscored_id: int | None, tokens: dict[str, Tokens], counts: dict[str, int]
+) -> dict[str, Tokens]:
+    if unscored_id is None:
+        return tokens
+    tally({name: part.ids_T == unscored_id for name, part in tokens.items()}, "unscored", counts)
+    return {name: part.leaving_out(unscored_id) for name, part in tokens.items()}
 
 
 def _limiter(params: TextParams, name: str) -> torch.Generator:
