@@ -1,6 +1,6 @@
 """Memory of a training step as a function of the number of experts, predicted and measured.
 
-    python benchmarks/expert_memory.py --json memory.json    # 34 points; some 40 minutes alone
+    python benchmarks/expert_memory.py --json memory.json    # 22 points; some 40 minutes alone
     python benchmarks/expert_memory.py --models gnn_moe --experts 32 --recompute yes
     python benchmarks/expert_memory.py --budget 8GiB --models gnn_moe --recompute yes
     python benchmarks/expert_memory.py --draw memory.json    # docs/images/expert_memory.png

@@ -25,24 +25,20 @@ BATCH_SIZE = 32
 
 
 def main(database: str, theirs: str, ours: str) -> None:
-    """Print a table: a row for each way to score, a column for each run."""
+    """Print a row for each way to score: perplexities of both models per token, and per word."""
     lines = load_data(theirs, "validation", db=database)
-    documents = load_data(ours, "validation", db=database)
-    ways = {
-        "lines, cut, without token 0": (lines, False),
-        "... with token 0": (replace(lines, unscored_id=None), False),
-        "... mean of the means of batches": (lines, True),
-        "packed documents": (documents, False),
-    }
+    everything = replace(lines, unscored_id=None)
+    left_out = num_targets(everything) - num_targets(lines)
+    print(f"targets that are left out as token {lines.unscored_id}: {left_out}")
     networks = [load_model(run, db=database) for run in (theirs, ours)]
-    print(f"{'scored on':34}{'targets':>9}{'trained: theirs':>17}{'ours':>9}{'per word':>18}")
-    for name, (split, by_batch) in ways.items():
-        found = [perplexities(network, split, by_batch=by_batch) for network in networks]
-        tokens, words = zip(*found, strict=True)
-        print(
-            f"{name:34}{num_targets(split):9,}{tokens[0]:17.1f}{tokens[1]:9.1f}"
-            f"{words[0]:9.1f}{words[1]:9.1f}"
-        )
+    print(f"{'scored on':32}{'targets':>9}{'trained by theirs':>19}{'by ours':>9}{'per word':>18}")
+    documents = load_data(ours, "validation", db=database)
+    for name, split in (("lines, cut", lines), ("packed documents", documents)):
+        found = [scores(network, split) for network in networks]
+        for score, way in (("perplexity", name), ("perplexity_of_means", "  mean of batches")):
+            row = f"{way:32}{num_targets(split):9,}{found[0][score]:19.1f}{found[1][score]:9.1f}"
+            words = "".join(f"{each['word_perplexity']:9.0f}" for each in found)
+            print(row + (words if way == name else ""))
 
 
 def num_targets(split: Split) -> int:
@@ -51,8 +47,8 @@ def num_targets(split: Split) -> int:
     return int((batch.labels >= 0).sum())
 
 
-def perplexities(network: Network, split: Split, *, by_batch: bool) -> tuple[float, float]:
-    """Return perplexity per token, over all targets or over means of batches, and per word."""
+def scores(network: Network, split: Split) -> dict[str, float]:
+    """Return the scores of all targets, and the perplexity of the mean over batches beside them."""
     means: list[float] = []
     found = evaluate(
         network,
@@ -61,8 +57,8 @@ def perplexities(network: Network, split: Split, *, by_batch: bool) -> tuple[flo
         autocast=nullcontext,
         observe=lambda _batch, output: means.append(float(output.loss)),
     )
-    loss = sum(means) / len(means) if by_batch else found.scores["loss"]
-    return math.exp(loss), found.scores["word_perplexity"]
+    of_batches = math.exp(sum(means) / len(means))
+    return {**found.scores, "perplexity_of_means": of_batches}
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def main(database: str, folder: str) -> None:
     fields = ["experiment_name", "seed", EXPERTS, LAYERS, LOSS, *SCORES, *COSTS]
     with Store.open(database, mode="ro") as store:
         runs = store.frame(", ".join(fields), filter=CONDITION)
+    runs = runs.dropna(subset=LOSS)  # evaluations of runs are no runs of a configuration
     runs = runs.sort_values(["experiment_name", "seed"])
     is_base = ~runs["experiment_name"].isin(NORMALISED) | (runs[EXPERTS] == 8)
     equal, grown = runs[is_base], runs[runs["experiment_name"].isin(NORMALISED)]
