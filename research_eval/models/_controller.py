@@ -92,10 +92,8 @@ class RewardScale(nn.Module):
         return ((reward_N - self.mean) / deviation).clamp(-1, 1)
 
     def _take_in(self, count: Tensor, mean: Tensor, variance: Tensor) -> None:
-        if not count:
-            return
         total = self.count + count.long()
-        share = count / total
+        share = count / total.clamp(min=1)
         apart, spread = mean - self.mean, variance - self.variance
         self.variance.add_(share * spread + share * (1 - share) * apart.square())
         self.mean.add_(share * apart)
