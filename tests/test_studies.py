@@ -85,6 +85,27 @@ def test_the_report_says_what_the_runs_say(tmp_path):
     assert (tmp_path / "out" / "wikitext2.png").stat().st_size > 10_000
 
 
+def test_a_report_without_its_runs_says_what_to_run(tmp_path):
+    def told(database):
+        command = [sys.executable, "-W", "error", STUDY / "report.py", database, "out"]
+        return subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+
+    nothing = told("nothing.db")
+    assert (nothing.returncode, nothing.stderr.count("\n")) == (1, 1)
+    assert nothing.stderr.startswith("error: there is no database")
+    for name in NAMES:
+        for experts in (2, 4, 8, 16) if name in ("gnn_moe_2x8", "gnn_moe_sum") else (8,):
+            if (name, experts) != ("gnn_moe_sum", 4):
+                record(tmp_path / "runs.db", name, 0, experts, 5.0)
+    part = told("runs.db")
+    assert part.stderr.startswith("error: no completed run of gnn_moe_sum with 4 experts;")
+    record(tmp_path / "runs.db", "gnn_moe_sum", 0, 4, 5.0)
+    record(tmp_path / "runs.db", "goe", 1, 4, 5.0)
+    uneven = told("runs.db")
+    assert "lack seeds that others have" in uneven.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def record(database, name, seed, experts, loss):
     noise = 0.01 * (seed - 1) * (1 + len(name) / 100)
     config = {"model_params": {"num_experts": experts, "num_layers": 2}}

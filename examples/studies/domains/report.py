@@ -45,6 +45,7 @@ from research_eval.analysis.statistics import holm, t_interval, welch
 from research_eval.diagnostics.load import effective_experts
 from research_eval.diagnostics.routing import row_of_tokens, served
 from research_eval.diagnostics.specialisation import mutual_information, specialisation
+from research_eval.errors import ResearchEvalError
 from research_eval.recorded import Recalled, recall
 from research_eval.training.batches import Batches
 
@@ -285,4 +286,7 @@ def draw_shares(shares: Shares, names: tuple[str, ...], picture: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: python report.py DATABASE FOLDER")
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except ResearchEvalError as error:
+        sys.exit(f"error: {error}")

@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 
 from research_eval import load_data, load_model
+from research_eval.errors import ResearchEvalError
 from research_eval.network import Network
 from research_eval.spec import Split
 from research_eval.training.batches import Batches
@@ -64,4 +65,7 @@ def scores(network: Network, split: Split) -> dict[str, float]:
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit("usage: python protocol.py DATABASE ID_THEIRS ID_OURS")
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except ResearchEvalError as error:
+        sys.exit(f"error: {error}")

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 
 from research_eval import Store
 from research_eval.analysis.statistics import holm, t_interval, welch
+from research_eval.errors import ResearchEvalError
 
 CONDITION = 'project == "wikitext2" and status == "COMPLETED"'
 CANDIDATE = "gnn_moe_2x8"
@@ -56,6 +57,7 @@ def main(database: str, folder: str) -> None:
         runs = store.frame(", ".join(fields), filter=CONDITION)
     runs = runs.dropna(subset=LOSS)  # evaluations of runs are no runs of a configuration
     runs = runs.sort_values(["experiment_name", "seed"])
+    require_all(runs)
     is_base = ~runs["experiment_name"].isin(NORMALISED) | (runs[EXPERTS] == 8)
     equal, grown = runs[is_base], runs[runs["experiment_name"].isin(NORMALISED)]
     tables = {
@@ -70,6 +72,25 @@ def main(database: str, folder: str) -> None:
         table.to_csv(target / f"{name}.csv", index=False)
         print(f"\n{name}\n{table.to_string(index=False, float_format='{:.4g}'.format)}")
     draw(tables["equal_cost"], tables["experts"], target)
+
+
+def require_all(runs: pd.DataFrame) -> None:
+    """End with what is missing, unless every configuration has completed runs of the same seeds."""
+    seeds = runs.groupby(["experiment_name", EXPERTS], dropna=False)["seed"].agg(tuple)
+    there = set(runs["experiment_name"])
+    wanted = [*SHAPES.values(), *(name for names in FAMILIES.values() for name in names)]
+    missing = [name for name in wanted if name not in there]
+    missing += [
+        f"{name} with {number} experts"
+        for name in NORMALISED
+        for number in SHAPES
+        if (name, number) not in seeds
+    ]
+    if missing:
+        sys.exit(f"error: no completed run of {', '.join(missing)}; README.md has the commands")
+    if seeds.nunique() > 1:
+        short = seeds[seeds.map(len) < seeds.map(len).max()].index.get_level_values(0).unique()
+        sys.exit(f"error: {', '.join(short)} lack seeds that others have; type the commands again")
 
 
 def losses(runs: pd.DataFrame, name: str) -> np.ndarray:
@@ -178,4 +199,7 @@ def _line(axes: Axes, label: str, points: pd.DataFrame, colour: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: python report.py DATABASE FOLDER")
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except ResearchEvalError as error:
+        sys.exit(f"error: {error}")
